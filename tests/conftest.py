@@ -1,0 +1,78 @@
+"""Shared fixtures: small builds of every variant, real media, one thread of randomness."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+import tokenizers_zoo as tz
+from tokenizers_zoo import zoo
+from tokenizers_zoo.quantizers import EMAVectorQuantizer
+
+DATA = Path(__file__).parent / "data"
+LARGEST = 20_000_000  # parameters of a variant that the default run builds at full size
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def speech() -> Path:
+    """A clip of 7 s, 16 kHz, read aloud."""
+    return DATA / "sense_and_sensibility_0870.wav"
+
+
+@pytest.fixture
+def photo() -> Path:
+    """A cat, 451 x 300 pixels."""
+    return DATA / "chelsea.jpg"
+
+
+@cache
+def small(name: str) -> tz.Tokenizer:
+    """The variant with fewer blocks or channels, random weights and full codebooks, in evaluation mode."""
+    torch.manual_seed(1)
+    tokenizer = tz.create(name, **_cuts(zoo.assembly(name)["init_args"]))
+    fill_codebooks(tokenizer)
+    return tokenizer.eval()
+
+
+def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
+    """Overrides that leave every kind of block in place: depth 2, 4 filters, a narrow pixel decoder."""
+    cuts: dict[str, object] = {}
+    for key, value in args.items():
+        if key == "depth":
+            cuts[prefix + key] = 2
+        elif key == "filters":
+            cuts[prefix + key] = 4
+        elif isinstance(value, dict) and value["class_path"] == "VQGANDecoder":
+            cuts[f"{prefix}{key}.channels"] = 32
+        elif isinstance(value, dict):
+            cuts |= _cuts(value.get("init_args", {}), f"{prefix}{key}.")
+    return cuts
+
+
+def fill_codebooks(tokenizer: tz.Tokenizer) -> None:
+    """Distinct rows where an untrained codebook waits for its k-means start."""
+    for module in tokenizer.modules():
+        if isinstance(module, EMAVectorQuantizer):
+            module.learner.embed.normal_(std=0.3)
+            module.learner.initted.fill_(True)
+
+
+def is_discrete(name: str) -> bool:
+    return zoo.assembly(name)["init_args"].get("quantizer") is not None
+
+
+def media(tokenizer: tz.Tokenizer, count: int = 1, samples: int = 16_000) -> torch.Tensor:
+    """Random waveforms (count, 1, samples) or images, as the tokenizer takes them."""
+    if isinstance(tokenizer, tz.AudioTokenizer):
+        return torch.randn(count, 1, samples) * 0.2
+    return torch.rand(count, 3, tokenizer.image_size, tokenizer.image_size)

@@ -1,0 +1,138 @@
+"""Published weights will work: the reference's codes and signals from our importers and models."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from official import recorded
+from torch import Tensor
+
+from tokenizers_zoo import Tokenizer, WeightsError, create, load, load_official, zoo
+from tokenizers_zoo.official.load import published_shapes
+
+SPEECH = ["dm-codec", "speechtokenizer"]
+TITOK = ["titok-s128", *(pytest.param(n, marks=pytest.mark.slow) for n in ("titok-l32", "titok-bl64-vq"))]
+
+
+def case(variant: str) -> str:
+    return variant.replace("-", "_")
+
+
+def relative(found: Tensor, wanted: Tensor) -> float:
+    return ((found - wanted).abs().max() / wanted.abs().max()).item()
+
+
+def clear_equal(codes: Tensor, wanted: Tensor) -> bool:
+    return torch.equal(codes, wanted)  # the recorded margins are far above float32 rounding: no ties
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, Tokenizer]:
+    return {}
+
+
+def official(variant: str, loaded: dict[str, Tokenizer]) -> Tokenizer:
+    if variant not in loaded:
+        loaded.clear()  # one large model at a time
+        loaded[variant] = load_official(variant, recorded.state(case(variant)))
+    return loaded[variant]
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+@pytest.mark.parametrize("variant", SPEECH)
+@torch.no_grad()
+def test_speech(variant: str, name: str, loaded: dict[str, Tokenizer]) -> None:
+    tokenizer, io = official(variant, loaded), recorded.io(case(variant))
+    wave, codes = io[f"input.{name}.wav"], io[f"output.{name}.codes"].transpose(0, 1)
+    tokens = tokenizer.encode(wave)
+    assert clear_equal(tokens.codes, codes)
+    decoded = tokenizer.decode(tokens).waveform
+    assert decoded.shape == wave.shape
+    assert relative(decoded, io[f"output.{name}.decoded"][..., : wave.shape[-1]]) <= 1e-4
+    first = tokenizer.decode_latents(tokenizer.quantizer.decode(codes[:, :1]))
+    assert relative(first, io[f"output.{name}.decoded_first"]) <= 1e-4
+    feature = tokenizer.semantic_features(tokenizer.encode_latents(wave), codes)
+    assert relative(feature[..., ::16], io[f"output.{name}.feature_s16"]) <= 1e-4
+
+
+@pytest.mark.parametrize("variant", SPEECH)
+@torch.no_grad()
+def test_windows_of_a_long_clip_join_smoothly(variant: str, loaded: dict[str, Tokenizer]) -> None:
+    """The LSTM has no finite receptive field; with generated weights and enough context few codes flip."""
+    tokenizer, wave = official(variant, loaded), recorded.io(case(variant))["input.a.wav"]
+    whole = tokenizer.encode(wave)
+    try:
+        tokenizer.whole, tokenizer.window, tokenizer.context = 0.5, 0.6, 1.0
+        windowed = tokenizer.encode(wave)
+    finally:
+        del tokenizer.whole, tokenizer.window, tokenizer.context
+    assert (whole.codes != windowed.codes).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("variant", TITOK)
+@torch.no_grad()
+def test_titok(variant: str, loaded: dict[str, Tokenizer]) -> None:
+    tokenizer, io = official(variant, loaded), recorded.io(case(variant))
+    latents = tokenizer.encode_latents(io["input.image"])
+    assert relative(latents.transpose(1, 2)[:, :, None], io["output.latents"]) <= 1e-4
+    tokens = tokenizer.encode(io["input.image"])
+    assert clear_equal(tokens.codes, io["output.tokens"])
+    pixels = tokenizer.decode_latents(tokenizer.quantizer.decode(tokens.codes))[..., ::4, ::4]
+    assert relative(pixels[:1], io["output.decoded_s4"]) <= 1e-4
+    assert relative(pixels[1:], io["output.decoded_second_s4"]) <= 1e-4
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_titok_vae(loaded: dict[str, Tokenizer]) -> None:
+    tokenizer, io = official("titok-bl128-vae", loaded), recorded.io("titok_bl128_vae")
+    latents = tokenizer.encode_latents(io["input.image"])
+    assert relative(latents.transpose(1, 2)[:, :, None], io["output.mean"]) <= 1e-4
+    assert relative(tokenizer.posterior.kl(tokenizer.encoder(io["input.image"])), io["output.kl"]) <= 1e-4
+    pixels = tokenizer.decode_latents(io["output.sample"][:, :, 0].transpose(1, 2))[..., ::4, ::4]
+    assert relative(pixels[:1], io["output.decoded_s4"]) <= 1e-4
+    assert relative(pixels[1:], io["output.decoded_second_s4"]) <= 1e-4
+
+
+@pytest.mark.parametrize("variant", [*SPEECH, "titok-l32", "titok-s128", "titok-bl64-vq", "titok-bl128-vae"])
+def test_keys_and_parameter_counts_are_the_published_ones(variant: str) -> None:
+    wanted = recorded.manifest(case(variant))
+    with torch.device("meta"):
+        tokenizer = create(variant)
+    found = published_shapes(tokenizer)
+    assert found == {key: tuple(n for n in shape if n != 1) for key, shape in wanted.items()}
+    assert sum(map(math.prod, found.values())) == sum(map(math.prod, wanted.values()))
+
+
+def test_strictness() -> None:
+    state = recorded.state("dm_codec")
+    state["extra.weight"] = state.pop("transform.bias")
+    state["encoder.model.0.conv.conv.bias"] = torch.zeros(63)
+    with pytest.raises(WeightsError) as error:
+        load_official("dm-codec", state)
+    for part in ("1 missing: transform.bias", "1 surplus: extra.weight", "model.0.conv.conv.bias: (63,) instead of (64,)"):
+        assert part in str(error.value)
+    with pytest.raises(WeightsError, match="no authors' weights"):
+        load_official("dm-codec-tiny", state)
+    with pytest.raises(WeightsError, match="neither a file"):
+        load_official("dm-codec", "no/such/file.pt")
+
+
+def test_training_packages_and_files_load_like_bare_states(tmp_path: Path) -> None:
+    state = recorded.state("dm_codec")
+    torch.save({"generator": {f"module.{k}": v for k, v in state.items()}, "best_dev_mel_loss": 0.1}, tmp_path / "m.pt")
+    tokenizer = load_official("dm-codec", tmp_path / "m.pt")
+    assert tokenizer.license == "Apache-2.0"
+    tokenizer.save_pretrained(tmp_path / "ours")
+    again = load(tmp_path / "ours")
+    wave = recorded.io("dm_codec")["input.c.wav"]
+    assert torch.equal(again.encode(wave).codes, tokenizer.encode(wave).codes)
+    assert again.spec.license == "Apache-2.0"
+
+
+def test_every_published_variant_has_an_importer() -> None:
+    for name in zoo.list_tokenizers():
+        if not name.endswith("-tiny"):
+            with torch.device("meta"):
+                assert published_shapes(create(name))

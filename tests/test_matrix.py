@@ -1,0 +1,177 @@
+"""Every registered variant keeps the promises of the contract. A new YAML is tested by being there."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import is_discrete, media, small
+
+import tokenizers_zoo as tz
+from tokenizers_zoo.weights import plain_state
+
+NAMES = tz.list_tokenizers()
+DISCRETE = [name for name in NAMES if is_discrete(name)]
+AUDIO = [name for name in DISCRETE if small(name).spec.modality == "audio"]
+IMAGE = [name for name in DISCRETE if small(name).spec.modality == "image"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    tokenizer = small(name).train()
+    try:
+        result = tokenizer(media(tokenizer, 2, 3200))
+        loss = result.output.square().mean() + sum(f.square().mean() for f in result.features.values())
+        if result.quantized:
+            loss = loss + sum(result.quantized.losses.values())
+        loss.backward()
+        missing = [k for k, p in tokenizer.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+        assert missing == []
+        assert any(p.grad.abs().sum() > 0 for p in tokenizer.encoder.parameters())
+    finally:
+        tokenizer.zero_grad(set_to_none=True)
+        tokenizer.eval()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_and_loaded_is_the_same(name: str, tmp_path: Path) -> None:
+    tokenizer = small(name)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = tz.load(tmp_path)
+    assert loaded.name == name
+    assert loaded.weights
+    x = media(tokenizer)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.encode_latents(x), tokenizer.encode_latents(x), rtol=1e-4, atol=1e-5)
+    plain = plain_state(tokenizer)
+    assert all(torch.equal(plain[k], v) for k, v in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in DISCRETE])
+def test_continuous_variants_say_what_to_do(name: str) -> None:
+    tokenizer = small(name)
+    with pytest.raises(tz.TokenError, match="encode_latents"):
+        tokenizer.encode(media(tokenizer))
+    latents = tokenizer.encode_latents(media(tokenizer))
+    assert tokenizer.decode_latents(latents).shape == (1, 3, tokenizer.image_size, tokenizer.image_size)
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_spec_tells_the_truth(name: str) -> None:
+    tokenizer = small(name)
+    tokens, spec = tokenizer.encode(media(tokenizer)), tokenizer.spec
+    assert spec.name == name
+    assert tokens.spec == spec
+    assert tokens.codes.shape[1] == len(spec.codebook_sizes) == len(spec.roles)
+    assert tz.TokenSpec.from_json(spec.to_json()) == spec
+    if spec.modality == "audio":
+        assert tokens.codes.shape[-1] == round(spec.frame_rate)
+        assert spec.bits_per_second == pytest.approx(spec.frame_rate * spec.bits_per_position)
+    else:
+        assert tokens.codes.shape[-1] == spec.positions
+        assert float(tokens.bits) == pytest.approx(spec.bits_per_image)
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_tokens_survive_the_file(name: str, tmp_path: Path) -> None:
+    tokenizer = small(name)
+    tokens = tokenizer.encode(media(tokenizer, 2))
+    tokens.save(tmp_path / "x.tok")
+    assert tz.Tokens.load(tmp_path / "x.tok") == tokens
+    nominal = sum((n - 1).bit_length() for n in tokens.spec.codebook_sizes) * int(tokens.lengths.sum())
+    assert (tmp_path / "x.tok").stat().st_size <= nominal / 8 + 2048
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_codebook_prefixes_decode_where_the_spec_says_so(name: str) -> None:
+    tokenizer = small(name)
+    tokens = tokenizer.encode(media(tokenizer))
+    if len(tokens.spec.codebook_sizes) == 1:
+        return
+    for count in range(1, len(tokens.spec.codebook_sizes)):
+        few = tokens.codebooks(count)
+        assert tokenizer.decode(few).waveform.shape[-1] == 16_000
+    assert torch.equal(tokenizer.decode(tokens.codebooks(len(tokens.spec.roles))).waveform, tokenizer.decode(tokens).waveform)
+
+
+@pytest.mark.parametrize("name", IMAGE)
+def test_batch_is_single_images(name: str) -> None:
+    tokenizer = small(name)
+    images = media(tokenizer, 3)
+    batch = tokenizer.encode(images)
+    assert tz.Tokens.cat([tokenizer.encode(x[None]) for x in images]) == batch
+    decoded = tokenizer.decode(batch).pixels
+    alone = torch.cat([tokenizer.decode(item).pixels for item in batch])
+    torch.testing.assert_close(decoded, alone, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", IMAGE)
+def test_file_is_array_images(name: str, photo: Path) -> None:
+    tokenizer = small(name)
+    image = tz.Images.load(photo)
+    array = (image.pixels[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    tokens = tokenizer.encode(photo)
+    assert tokenizer.encode(str(photo)) == tokens
+    assert tokenizer.encode(image) == tokens
+    assert tokenizer.encode(array) == tokens
+    assert tokenizer.encode([photo, array])[1] == tokens
+    assert tokenizer.decode(tokens).pixels.shape == (1, 3, tokenizer.image_size, tokenizer.image_size)
+
+
+LENGTHS = ["1", "hop-1", "hop", "hop+1", "1.23 s + 7", "30 s"]
+
+
+def _samples(tokenizer: tz.AudioTokenizer, length: str) -> int:
+    hop, rate = tokenizer.hop, tokenizer.sample_rate
+    named = {"1": 1, "hop-1": hop - 1, "hop": hop, "hop+1": hop + 1, "1.23 s + 7": int(1.23 * rate) + 7, "30 s": 30 * rate}
+    return named[length]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("name", AUDIO)
+def test_exact_lengths(name: str, length: str) -> None:
+    tokenizer = small(name)
+    samples = _samples(tokenizer, length)
+    tokens = tokenizer.encode(media(tokenizer, 1, samples))
+    assert tokens.lengths.tolist() == [-(-samples // tokenizer.hop)]
+    decoded = tokenizer.decode(tokens)
+    assert decoded.waveform.shape == (1, 1, samples)
+    assert decoded.waveform.isfinite().all()
+
+
+@pytest.mark.parametrize("name", AUDIO)
+def test_batch_is_single_audio(name: str) -> None:
+    tokenizer = small(name)
+    clips = [media(tokenizer, 1, _samples(tokenizer, length))[0] for length in LENGTHS[:-1]]
+    batch = tokenizer.encode(clips)
+    alone = [tokenizer.encode(clip) for clip in clips]
+    assert tz.Tokens.cat(alone) == batch
+    for together, single in zip(tokenizer.decode(batch), map(tokenizer.decode, alone), strict=True):
+        torch.testing.assert_close(together.waveform, single.waveform, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", AUDIO)
+def test_file_is_array_audio(name: str, speech: Path) -> None:
+    tokenizer = small(name)
+    audio = tz.Audio.load(speech)
+    tokens = tokenizer.encode(speech)
+    assert tokenizer.encode(audio) == tokens
+    assert tokenizer.encode(audio.waveform[0, 0].numpy()) == tokens
+    assert tokenizer.encode((audio.waveform * 32768).short()) == tokens
+    assert tokenizer.decode(tokens).waveform.shape == audio.waveform.shape
+
+
+@pytest.mark.parametrize("name", AUDIO)
+def test_position_prefixes_decode(name: str) -> None:
+    tokenizer = small(name)
+    tokens = tokenizer.encode(media(tokenizer))
+    assert tokenizer.decode(tokens.prefix(7)).waveform.shape[-1] == 7 * tokenizer.hop
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_tokens_of_another_tokenizer_are_refused(name: str) -> None:
+    tokenizer = small(name)
+    tokens = tokenizer.encode(media(tokenizer))
+    other = tz.Tokens(tokens.codes, replace(tokens.spec, name="another"), tokens.lengths, **tokens.conditions)
+    with pytest.raises(tz.TokenError, match="another"):
+        tokenizer.decode(other)

@@ -1,0 +1,27 @@
+"""Speech and images as discrete tokens: published tokenizers behind one encode/decode API."""
+
+from .errors import InputError, TokenError, WeightsError
+from .media import Audio, Images
+from .official import load_official
+from .tokenizer import AudioTokenizer, ImageTokenizer, Reconstruction, Tokenizer
+from .tokens import Tokens, TokenSpec
+from .zoo import create, list_tokenizers, load
+
+__version__ = "0.1.0"
+__all__ = [
+    "Audio",
+    "AudioTokenizer",
+    "ImageTokenizer",
+    "Images",
+    "InputError",
+    "Reconstruction",
+    "TokenError",
+    "TokenSpec",
+    "Tokenizer",
+    "Tokens",
+    "WeightsError",
+    "create",
+    "list_tokenizers",
+    "load",
+    "load_official",
+]

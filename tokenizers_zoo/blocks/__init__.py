@@ -1,0 +1,1 @@
+"""Encoders and decoders without a paper's name; the models wire them."""

@@ -1,0 +1,141 @@
+"""1D convolutions that pad their own input, and pad a batch of unequal clips as if each were alone.
+
+All take and return (x, lengths): x (B, C, T); lengths None (all T) or int64 (B,) on x's device. What lies past an item's
+length is never read, so an item's result does not depend on what it is batched with.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+Norm = Literal["weight_norm", "time_group_norm", "none"]
+PadMode = Literal["reflect", "constant"]
+
+
+def zero_past(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """`x` (B, C, T) with zeros past each item's length."""
+    if lengths is None:
+        return x
+    return x * (torch.arange(x.shape[-1], device=x.device) < lengths[:, None])[:, None]
+
+
+def pad(x: Tensor, lengths: Tensor | None, left: int, right: int, extra: Tensor | int, mode: PadMode) -> Tensor:
+    """Pads `left` and `right + extra` samples around each item; `extra` may differ by item ((B,) with `lengths`).
+
+    Reflection needs more samples than it mirrors: a shorter item is first continued by zeros until it has one more, and the
+    surplus at the end is cut again (facebookresearch/encodec, modules/conv.py).
+    """
+    total = x.shape[-1]
+    if lengths is None:
+        short = max(left, right + int(extra)) + 1 - total if mode == "reflect" else 0
+        if short <= 0:
+            return F.pad(x, (left, right + int(extra)), mode=mode)
+        padded = F.pad(F.pad(x, (0, short)), (left, right + int(extra)), mode=mode)
+        return padded[..., : padded.shape[-1] - short]
+    end = lengths[:, None]
+    ends = right + torch.as_tensor(extra, device=x.device).expand(len(x))[:, None]
+    position = torch.arange(-left, total + int(ends.max()), device=x.device).expand(len(x), -1)
+    if mode == "reflect":
+        last = torch.maximum(end, ends.clamp(min=left) + 1) - 1
+        position = position.abs()
+        position = torch.where(position > last, 2 * last - position, position)
+    inside = (position >= 0) & (position < end)
+    index = position.clamp(0, total - 1)[:, None].expand(-1, x.shape[1], -1)
+    return x.gather(-1, index) * inside[:, None]
+
+
+class Conv1d(nn.Module):
+    """Convolution with ceil(T / stride) outputs; the last window is completed on the right by padding.
+
+    causal: all of kernel - stride goes to the left; otherwise the left side gets the larger half. norm: "weight_norm",
+    "time_group_norm" (one group over channels and time, after the convolution) or "none".
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        dilation: int = 1,
+        norm: Norm = "weight_norm",
+        pad_mode: PadMode = "reflect",
+        causal: bool = False,
+    ):
+        super().__init__()
+        self.conv = normed(nn.Conv1d(in_channels, out_channels, kernel, stride, dilation=dilation), norm)
+        self.norm = TimeGroupNorm(out_channels) if norm == "time_group_norm" else None
+        self.stride, self.pad_mode, self.span = stride, pad_mode, (kernel - 1) * dilation + 1
+        total = self.span - stride
+        self.right = 0 if causal else total // 2
+        self.left = total - self.right
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, C_in, T) -> (B, C_out, ceil(T / stride))."""
+        after = None if lengths is None else -(-lengths // self.stride)
+        extra = -x.shape[-1] % self.stride if lengths is None else -lengths % self.stride
+        if self.span > 1 or self.stride > 1:
+            x = pad(x, lengths, self.left, self.right, extra, self.pad_mode)
+        x = self.conv(x)
+        return (self.norm(x, after) if self.norm else x), after
+
+
+class ConvTranspose1d(nn.Module):
+    """Transposed convolution with kernel 2 * stride and T * stride outputs; the surplus is cut as `Conv1d` pads."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: Norm = "weight_norm", causal: bool = False):
+        super().__init__()
+        self.conv = normed(nn.ConvTranspose1d(in_channels, out_channels, 2 * stride, stride), norm)
+        self.norm = TimeGroupNorm(out_channels) if norm == "time_group_norm" else None
+        self.stride = stride
+        self.left = 0 if causal else stride - stride // 2
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, C_in, T) -> (B, C_out, T * stride)."""
+        after = None if lengths is None else lengths * self.stride
+        frames = x.shape[-1]
+        x = self.conv(zero_past(x, lengths))
+        if self.norm:  # EnCodec normalises before it cuts
+            x = self.norm(x, None if after is None else after + self.stride)
+        return x[..., self.left : self.left + frames * self.stride], after
+
+
+class LSTM(nn.Module):
+    """LSTM over time with a skip connection; bidirectional doubles the channels and the skip repeats the input."""
+
+    def __init__(self, channels: int, layers: int, bidirectional: bool = False):
+        super().__init__()
+        self.lstm = nn.LSTM(channels, channels, layers, bidirectional=bidirectional)
+        self.repeats = 2 if bidirectional else 1
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, C, T) -> (B, C or 2C, T)."""
+        series = x.permute(2, 0, 1)
+        if lengths is None:
+            y, _ = self.lstm(series)
+        else:
+            packed = nn.utils.rnn.pack_padded_sequence(series, lengths.cpu(), enforce_sorted=False)
+            y, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], total_length=len(series))
+        return y.permute(1, 2, 0) + x.repeat(1, self.repeats, 1), lengths
+
+
+class TimeGroupNorm(nn.GroupNorm):
+    """GroupNorm with one group over (C, T), statistics over each item's own length (EnCodec's 48 kHz model)."""
+
+    def __init__(self, channels: int):
+        super().__init__(1, channels)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, C, T) -> (B, C, T)."""
+        if lengths is None:
+            return super().forward(x)
+        items = [super(TimeGroupNorm, self).forward(item[None, :, :n]) for item, n in zip(x, lengths.tolist(), strict=True)]
+        return torch.cat([F.pad(item, (0, x.shape[-1] - item.shape[-1])) for item in items])
+
+
+def normed(conv: nn.Module, norm: Norm) -> nn.Module:
+    """`conv` under weight norm where `norm` asks for it."""
+    return weight_norm(conv) if norm == "weight_norm" else conv

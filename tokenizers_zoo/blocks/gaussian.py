@@ -1,0 +1,27 @@
+"""The posterior of a KL autoencoder."""
+
+import torch
+from torch import Tensor, nn
+
+
+class GaussianPosterior(nn.Module):
+    """A diagonal Gaussian from its parameters (B, N, 2 * dim) = [mean, log variance]; has no weights.
+
+    The log variance is clamped to [-30, 20] (bytedance/1d-tokenizer, modeling/quantizer).
+    """
+
+    def split(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance, each (B, N, dim)."""
+        mean, log_variance = parameters.chunk(2, dim=-1)
+        return mean, log_variance.clamp(-30, 20)
+
+    def sample(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One draw, (B, N, dim)."""
+        mean, log_variance = self.split(parameters)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return mean + (0.5 * log_variance).exp() * noise
+
+    def kl(self, parameters: Tensor) -> Tensor:
+        """KL divergence from the standard normal in nats, summed over channels: (B, N)."""
+        mean, log_variance = self.split(parameters)
+        return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)

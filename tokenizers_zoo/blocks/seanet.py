@@ -1,0 +1,150 @@
+"""SEANet encoder and decoder: strided convolutions with residual units and an LSTM.
+
+Sources: SEANet (arXiv 2009.02095), EnCodec (arXiv 2210.13438; facebookresearch/encodec, modules/seanet.py), SpeechTokenizer
+and DM-Codec (ZhangXInFD/SpeechTokenizer, mubtasimahasan/DM-Codec: the same with a bidirectional LSTM in the encoder).
+The options that tell the published models apart:
+
+                    filters   lstm, encoder / decoder             norm              causal   true_skip   last_kernel
+    DM-Codec             64   bidirectional / unidirectional      weight_norm       no       no          7
+    EnCodec 24 kHz       32   unidirectional / unidirectional     weight_norm       yes      no          7
+    EnCodec 48 kHz       32   unidirectional / unidirectional     time_group_norm   no       no          7
+    Mimi                 64   none / none                         none              yes      yes         3
+
+Options of both: `filters`, channels at the waveform, doubled by every stage; `strides`, in the order in which the module
+applies them; `lstm`, kind of the two-layer LSTM at frame rate; `true_skip`, whether a residual unit's shortcut is the
+identity and not a 1x1 convolution; `norm`, `pad_mode` and `causal` as in `Conv1d`.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate
+from operator import mul
+from typing import Literal
+
+from torch import Tensor, nn
+
+from .base import AudioDecoder, AudioEncoder
+from .conv1d import LSTM, Conv1d, ConvTranspose1d, Norm, PadMode
+
+LSTMKind = Literal["none", "unidirectional", "bidirectional"]
+KERNEL, RESIDUAL_KERNEL, LSTM_LAYERS = 7, 3, 2  # the same in all published models
+
+
+class Chain(nn.ModuleList):
+    """Modules that take and return (x, lengths), one after the other."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(B, C, T) -> (B, C', T')."""
+        for module in self:
+            x, lengths = module(x, lengths)
+        return x, lengths
+
+
+class ELU(nn.ELU):
+    """ELU that hands the lengths on."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]
+        """Elementwise."""
+        return super().forward(x), lengths
+
+
+class ResidualUnit(nn.Module):
+    """ELU, convolution to half the channels, ELU, 1x1 convolution back, added to the shortcut."""
+
+    def __init__(self, channels: int, true_skip: bool, conv: "partial[Conv1d]"):
+        super().__init__()
+        self.block = Chain([ELU(), conv(channels, channels // 2, RESIDUAL_KERNEL), ELU(), conv(channels // 2, channels, 1)])
+        self.shortcut = None if true_skip else conv(channels, channels, 1)
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(B, C, T) -> (B, C, T)."""
+        y, _ = self.block(x, lengths)
+        return y + (self.shortcut(x, lengths)[0] if self.shortcut else x), lengths
+
+
+class SEANetEncoder(AudioEncoder):
+    """Waveform (B, channels, S) -> latents (B, ceil(S / hop), dim)."""
+
+    def __init__(
+        self,
+        dim: int,
+        filters: int,
+        strides: Sequence[int],
+        lstm: LSTMKind = "unidirectional",
+        norm: Norm = "weight_norm",
+        pad_mode: PadMode = "reflect",
+        causal: bool = False,
+        true_skip: bool = False,
+        last_kernel: int = KERNEL,
+        channels: int = 1,
+    ):
+        super().__init__()
+        conv = partial(Conv1d, norm=norm, pad_mode=pad_mode, causal=causal)
+        layers: list[nn.Module] = [conv(channels, filters, KERNEL)]
+        width = filters
+        for stride in strides:
+            layers += [ResidualUnit(width, true_skip, conv), ELU(), conv(width, 2 * width, 2 * stride, stride)]
+            width *= 2
+        if lstm != "none":
+            layers.append(LSTM(width, LSTM_LAYERS, lstm == "bidirectional"))
+            width *= 2 if lstm == "bidirectional" else 1
+        self.layers = Chain([*layers, ELU(), conv(width, dim, last_kernel)])
+        self.dim, self.hop, self.causal = dim, math.prod(strides), causal and lstm != "bidirectional"
+        finite = lstm == "none" and norm != "time_group_norm"
+        self.receptive_field = _field(strides, last_kernel, self.hop) if finite else None
+
+    def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """waveform (B, channels, S), lengths (B,) in samples -> (B, T, dim)."""
+        return self.layers(waveform, lengths)[0].transpose(1, 2)
+
+
+class SEANetDecoder(AudioDecoder):
+    """Latents (B, T, dim) -> waveform (B, channels, T * hop). No final activation: samples may exceed +-1."""
+
+    def __init__(
+        self,
+        dim: int,
+        filters: int,
+        strides: Sequence[int],
+        lstm: LSTMKind = "unidirectional",
+        norm: Norm = "weight_norm",
+        pad_mode: PadMode = "reflect",
+        causal: bool = False,
+        true_skip: bool = False,
+        last_kernel: int = KERNEL,
+        channels: int = 1,
+    ):
+        super().__init__()
+        conv = partial(Conv1d, norm=norm, pad_mode=pad_mode, causal=causal)
+        width = filters * 2 ** len(strides)
+        layers: list[nn.Module] = [conv(dim, width, KERNEL)]
+        if lstm == "bidirectional":
+            raise ValueError("a SEANet decoder has a unidirectional LSTM or none")
+        if lstm == "unidirectional":
+            layers.append(LSTM(width, LSTM_LAYERS))
+        for stride in strides:
+            layers += [ELU(), ConvTranspose1d(width, width // 2, stride, norm=norm, causal=causal)]
+            width //= 2
+            layers.append(ResidualUnit(width, true_skip, conv))
+        self.layers = Chain([*layers, ELU(), conv(width, channels, last_kernel)])
+        self.dim, self.hop, self.causal = dim, math.prod(strides), causal
+        finite = lstm == "none" and norm != "time_group_norm"
+        self.receptive_field = _field(strides[::-1], last_kernel, self.hop) if finite else None
+
+    def forward(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """latents (B, T, dim), lengths (B,) in frames -> (B, channels, T * hop)."""
+        return self.layers(latents.transpose(1, 2), lengths)[0]
+
+
+def _field(strides: Sequence[int], last_kernel: int, hop: int) -> int:
+    """Frames on one side of a frame that can influence it: all of the kernels' reach, as if it lay on that side.
+
+    `strides` in encoder order; layer by layer, its reach in samples is (kernel - 1) * samples between its inputs. The decoder
+    mirrors the encoder; its kernel at frame rate is KERNEL and its last one sits at the waveform.
+    """
+    spacing = list(accumulate(strides, mul, initial=1))
+    reach = max(KERNEL, last_kernel) - 1 + (max(KERNEL, last_kernel) - 1) * hop
+    for stride, samples in zip(strides, spacing, strict=False):
+        reach += (RESIDUAL_KERNEL - 1 + 2 * stride - 1) * samples
+    return -(-reach // hop)

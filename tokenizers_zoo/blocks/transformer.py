@@ -1,0 +1,53 @@
+"""Pre-LN transformer blocks with full bidirectional attention."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one packed input projection (rows: query, key, value)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} must be a multiple of the number of heads {heads}")
+        self.heads = heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, width) -> (B, N, width)."""
+        q, k, v = rearrange(self.in_proj(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        return self.out_proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); the perceptron is 4 times as wide, with exact GELU."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, width) -> (B, N, width)."""
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Transformer(nn.Module):
+    """LayerNorm, `depth` blocks, LayerNorm."""
+
+    def __init__(self, width: int, depth: int, heads: int):
+        super().__init__()
+        self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
+
+    def forward(self, x: Tensor, keep: slice) -> Tensor:
+        """(B, N, width) -> the positions `keep`, (B, M, width)."""
+        x = self.norm_in(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm_out(x[:, keep])

@@ -1,0 +1,146 @@
+"""Vision transformers that write an image into a 1D sequence of latents and read it back.
+
+Source: TiTok (arXiv 2406.07550; bytedance/1d-tokenizer, modeling/modules/blocks.py). Both sides see one sequence,
+[class token, patches row by row, latents]; learned absolute positions, so the image size is fixed.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .base import ImageDecoder, ImageEncoder
+from .conv2d import VQGANDecoder
+from .transformer import Transformer
+
+
+class ViTEncoder1D(ImageEncoder):
+    """Images (B, 3, S, S) in [0, 1] -> latents (B, positions, dim).
+
+    legacy_reshape: the first published checkpoints (L-32, B-64, S-128) reinterpret the (positions, width) table in memory order
+    as (width, positions) where a transpose was meant, so that every latent mixes all of them.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        positions: int,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        depth: int,
+        heads: int,
+        legacy_reshape: bool = False,
+    ):
+        super().__init__()
+        self.dim, self.positions, self.image_size, self.legacy_reshape = dim, positions, image_size, legacy_reshape
+        self.grid = image_size // patch_size
+        self.patch_embed = nn.Conv2d(3, width, patch_size, patch_size)
+        self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions)
+        self.latents = nn.Parameter(torch.randn(positions, width) * width**-0.5)
+        self.transformer = Transformer(width, depth, heads)
+        self.out_proj = nn.Linear(width, dim)
+        init_transformer(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, image_size, image_size) -> (B, positions, dim)."""
+        patches = rearrange(self.patch_embed(images), "b c h w -> b (h w) c")
+        grid = with_class_token(patches, self.class_token) + self.position_embed
+        latents = (self.latents + self.latent_embed).expand(len(images), -1, -1)
+        x = self.transformer(torch.cat([grid, latents], dim=1), keep=slice(grid.shape[1], None))
+        if self.legacy_reshape:
+            x = x.reshape(len(x), x.shape[2], x.shape[1]).transpose(1, 2)
+        return self.out_proj(x)
+
+
+class ViTDecoder1D(ImageDecoder):
+    """Latents (B, positions, dim) -> images (B, 3, S, S), unbounded; `head` turns the patch features into pixels.
+
+    The patches start as copies of one mask token.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        positions: int,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        depth: int,
+        heads: int,
+        head: nn.Module,
+    ):
+        super().__init__()
+        self.dim, self.positions, self.image_size = dim, positions, image_size
+        self.grid = image_size // patch_size
+        self.in_proj = nn.Linear(dim, width)
+        self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions)
+        self.mask_token = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.transformer = Transformer(width, depth, heads)
+        self.head = head
+        init_transformer(self)
+
+    def features(self, latents: Tensor) -> Tensor:
+        """(B, positions, dim) -> patch features (B, width, grid, grid)."""
+        latents = self.in_proj(latents) + self.latent_embed
+        masks = self.mask_token.expand(len(latents), self.grid**2, -1)
+        grid = with_class_token(masks, self.class_token) + self.position_embed
+        x = self.transformer(torch.cat([grid, latents], dim=1), keep=slice(1, grid.shape[1]))
+        return rearrange(x, "b (h w) c -> b c h w", h=self.grid)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, positions, dim) -> (B, 3, image_size, image_size)."""
+        return self.head(self.features(latents))
+
+
+class PatchHead(nn.Module):
+    """Patch features -> pixels: a linear map to each patch's pixels, then a 3x3 convolution over the whole image."""
+
+    def __init__(self, width: int, patch_size: int):
+        super().__init__()
+        self.patch_size = patch_size
+        self.to_patch = nn.Conv2d(width, 3 * patch_size**2, 1)
+        self.smooth = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) -> (B, 3, h * patch_size, w * patch_size)."""
+        p = self.patch_size
+        return self.smooth(rearrange(self.to_patch(x), "b (p q c) h w -> b c (h p) (w q)", p=p, q=p))
+
+
+class ProxyCodeHead(nn.Module):
+    """Patch features -> logits over the codes of a frozen 2D tokenizer -> its decoder (TiTok's two-stage training).
+
+    Pixels come from the *expectation* over the proxy codebook, softmax without temperature, in training and inference alike.
+    """
+
+    def __init__(self, width: int, codebook_size: int, decoder: VQGANDecoder):
+        super().__init__()
+        self.to_logits = nn.Sequential(nn.Conv2d(width, 2 * width, 1), nn.Tanh(), nn.Conv2d(2 * width, codebook_size, 1))
+        self.codebook = nn.Embedding(codebook_size, decoder.dim)
+        self.decoder = decoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) -> (B, 3, H, W)."""
+        chances = self.to_logits(x).softmax(dim=1)
+        return self.decoder(torch.einsum("bkhw,kc->bchw", chances, self.codebook.weight))
+
+
+def with_class_token(x: Tensor, token: Tensor) -> Tensor:
+    """`token` (width,) in front of each sequence x (B, N, width)."""
+    return torch.cat([token.expand(len(x), 1, -1), x], dim=1)
+
+
+def init_transformer(module: nn.Module) -> None:
+    """Truncated normal of deviation 0.02 for linear and convolution weights, zero biases (bytedance/1d-tokenizer)."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def _embeddings(width: int, grid: int, positions: int) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
+    """Class token (width,), positions of class token and patches, positions of the latents; deviation width^-0.5."""
+    shapes = [(width,), (grid**2 + 1, width), (positions, width)]
+    class_token, position_embed, latent_embed = (nn.Parameter(torch.randn(shape) * width**-0.5) for shape in shapes)
+    return class_token, position_embed, latent_embed

@@ -1,0 +1,117 @@
+"""Frame-rate blocks: STFT front end, ConvNeXt stack, inverse-STFT head.
+
+Sources: Vocos (arXiv 2306.00814; gemelo-ai/vocos), ConvNeXt (arXiv 2201.03545). All work runs at frame rate, which a CPU can
+train; the waveform is touched by Fourier transforms only. Padding is by zeros, so that the frames of a clip are the same
+whether silence of a batch or nothing follows it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import AudioDecoder, AudioEncoder
+from .conv1d import zero_past
+
+KERNEL = 7
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over time, LayerNorm, two-layer perceptron, scaled residual."""
+
+    def __init__(self, width: int, expansion: int, scale: float):
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, expansion * width)
+        self.contract = nn.Linear(expansion * width, width)
+        self.scale = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, width, T) -> (B, width, T)."""
+        y = self.depthwise(zero_past(x, lengths)).transpose(1, 2)
+        y = self.contract(F.gelu(self.expand(self.norm(y))))
+        return x + (self.scale * y).transpose(1, 2)
+
+
+class ConvNeXtStack(nn.Module):
+    """Linear map to `width`, `depth` blocks, LayerNorm: (B, inputs, T) -> (B, T, width)."""
+
+    def __init__(self, inputs: int, width: int, depth: int, expansion: int = 3):
+        super().__init__()
+        self.embed = nn.Linear(inputs, width)
+        self.embed_norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(width, expansion, 1 / depth) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.receptive_field = (KERNEL // 2) * depth
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """x (B, inputs, T), lengths (B,) in frames -> (B, T, width)."""
+        x = self.embed_norm(self.embed(x.transpose(1, 2))).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x, lengths)
+        return self.norm(x.transpose(1, 2))
+
+
+class STFTEncoder(AudioEncoder):
+    """Waveform (B, 1, S) -> latents (B, ceil(S / hop), dim): spectrum, ConvNeXt stack, linear map.
+
+    Features of a frame: log magnitude and the power-compressed complex spectrum (|X|^0.3, as in DCCRN-style front ends), so
+    that both loudness and phase are visible at a scale that a network can use.
+    """
+
+    window: Tensor
+
+    def __init__(self, dim: int, hop: int, n_fft: int, width: int, depth: int):
+        super().__init__()
+        self.dim, self.hop, self.n_fft, self.causal = dim, hop, n_fft, False
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.stack = ConvNeXtStack(3 * (n_fft // 2 + 1), width, depth)
+        self.out_proj = nn.Linear(width, dim)
+        self.receptive_field = self.stack.receptive_field + -(-(n_fft - hop) // (2 * hop))
+
+    def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """waveform (B, 1, S), lengths (B,) in samples -> (B, T, dim)."""
+        frames = None if lengths is None else -(-lengths // self.hop)
+        features = self.features(zero_past(waveform, lengths)[:, 0])
+        return self.out_proj(self.stack(features, frames))
+
+    def features(self, waveform: Tensor) -> Tensor:
+        """(B, S) -> (B, 3 * (n_fft / 2 + 1), ceil(S / hop)); frame t is centred on its own hop samples."""
+        surplus, margin = -waveform.shape[-1] % self.hop, self.n_fft - self.hop
+        padded = F.pad(waveform.float(), (margin // 2, margin - margin // 2 + surplus))
+        spectrum = torch.stft(padded, self.n_fft, self.hop, window=self.window, center=False, return_complex=True)
+        magnitude = spectrum.abs().clamp(min=1e-5)
+        compressed = spectrum * magnitude.pow(-0.7)
+        return torch.cat([magnitude.log(), compressed.real, compressed.imag], dim=1)
+
+
+class ISTFTDecoder(AudioDecoder):
+    """Latents (B, T, dim) -> waveform (B, 1, T * hop): ConvNeXt stack, magnitude and phase of each frame, overlap-add."""
+
+    window: Tensor
+
+    def __init__(self, dim: int, hop: int, n_fft: int, width: int, depth: int):
+        super().__init__()
+        self.dim, self.hop, self.n_fft, self.causal = dim, hop, n_fft, False
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.stack = ConvNeXtStack(dim, width, depth)
+        self.head = nn.Linear(width, n_fft + 2)
+        self.receptive_field = self.stack.receptive_field + -(-(n_fft - hop) // (2 * hop))
+
+    def forward(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """latents (B, T, dim), lengths (B,) in frames -> (B, 1, T * hop)."""
+        x = self.head(self.stack(latents.transpose(1, 2), lengths)).float().transpose(1, 2)
+        log_magnitude, phase = x.chunk(2, dim=1)
+        # the clamp keeps an untrained head from overflowing; a full-scale sine reaches n_fft / 4 = 320
+        return self._overlap_add(torch.polar(log_magnitude.exp().clamp(max=1e3), phase), lengths)
+
+    def _overlap_add(self, spectrum: Tensor, lengths: Tensor | None) -> Tensor:
+        count, margin = spectrum.shape[-1], (self.n_fft - self.hop) // 2
+        frames = torch.fft.irfft(spectrum, self.n_fft, dim=1) * self.window[:, None]
+        squares = self.window.square()[None, :, None].expand(len(frames), -1, count)
+        shape = (1, (count - 1) * self.hop + self.n_fft)
+        signal, envelope = (
+            F.fold(zero_past(x, lengths), shape, (1, self.n_fft), stride=(1, self.hop))[:, 0, 0, margin:][..., : count * self.hop]
+            for x in (frames, squares)
+        )
+        return (signal / envelope.clamp(min=1e-3))[:, None]

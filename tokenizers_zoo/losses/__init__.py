@@ -1,0 +1,1 @@
+"""Parts of an objective; they know tensors, not tokenizers."""

@@ -1,0 +1,42 @@
+"""DM-Codec and its ancestor SpeechTokenizer: residual codebooks, the first of which is taught by language and speech models.
+
+Sources: arXiv 2410.15017 (mubtasimahasan/DM-Codec), arXiv 2308.16692 (ZhangXInFD/SpeechTokenizer). The two share one network;
+they differ in what teaches the first codebook.
+"""
+
+from torch import Tensor, nn
+
+from ..blocks.base import AudioDecoder, AudioEncoder
+from ..quantizers import Quantizer
+from ..quantizers.base import straight_through
+from ..tokenizer import AudioTokenizer, Reconstruction
+
+
+class DMCodec(AudioTokenizer):
+    """Encoder, residual quantizer, decoder, and a linear map from the first codebook's vectors to the teacher's features.
+
+    semantic_dim: channels of the teacher's features (768 for BERT, HuBERT and wav2vec 2.0 base).
+    """
+
+    def __init__(
+        self, encoder: AudioEncoder, quantizer: Quantizer, decoder: AudioDecoder, sample_rate: int, semantic_dim: int = 768
+    ):
+        super().__init__(encoder, quantizer, decoder, sample_rate)
+        self.semantic_head = nn.Linear(quantizer.dim, semantic_dim)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The first codebook is semantic."""
+        return ("semantic", *super().roles[1:])
+
+    def semantic_features(self, latents: Tensor, codes: Tensor) -> Tensor:
+        """(B, T, semantic_dim) of latents (B, T, D) and their codes (B, K, T); only the first codebook is read."""
+        first = self._discrete().decode(codes[:, :1])
+        return self.semantic_head(straight_through(latents, first))
+
+    def forward(self, batch: Tensor) -> Reconstruction:
+        """As AudioTokenizer's, with features["semantic"] (B, T, semantic_dim) for distillation."""
+        result = super().forward(batch)
+        assert result.quantized is not None
+        result.features["semantic"] = self.semantic_features(result.latents, result.quantized.codes)
+        return result

@@ -1,0 +1,43 @@
+"""TiTok: an image as a short 1D sequence (arXiv 2406.07550; bytedance/1d-tokenizer)."""
+
+import torch
+from torch import Tensor
+
+from ..blocks.base import ImageDecoder, ImageEncoder
+from ..blocks.gaussian import GaussianPosterior
+from ..quantizers import Quantizer
+from ..tokenizer import ImageTokenizer, Reconstruction
+
+
+class TiTok(ImageTokenizer):
+    """ViT encoder, quantizer, ViT decoder.
+
+    posterior: for the KL variants, whose encoder emits mean and log variance (2 * decoder.dim channels). Published code decodes a
+    *sample* even in evaluation; here the latents are the mean, and `encode_latents(images, generator)` draws a sample.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        decoder: ImageDecoder,
+        quantizer: Quantizer | None = None,
+        posterior: GaussianPosterior | None = None,
+    ):
+        super().__init__(encoder, quantizer, decoder)
+        self.posterior = posterior
+
+    def encode_latents(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Images (B, 3, S, S) in [0, 1] -> (B, positions, D): the posterior's mean, or with `generator` a sample of it."""
+        latents = self.encoder(images)
+        if self.posterior is None:
+            return latents
+        return self.posterior.sample(latents, generator) if generator else self.posterior.split(latents)[0]
+
+    def forward(self, batch: Tensor) -> Reconstruction:
+        """As ImageTokenizer's; without a quantizer a posterior sample is decoded and features["kl"] is (B, positions)."""
+        if self.posterior is None or self.quantizer is not None:
+            return super().forward(batch)
+        parameters = self.encoder(batch)
+        latents = self.posterior.sample(parameters)
+        features = {"kl": self.posterior.kl(parameters)}
+        return Reconstruction(self.decode_latents(latents), latents, features=features)

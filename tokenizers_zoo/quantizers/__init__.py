@@ -1,0 +1,21 @@
+"""Quantizers: latents (B, N, D) <-> codes (B, K, N), one protocol for all."""
+
+from .base import Quantized, Quantizer
+from .binary import BernoulliQuantizer, BinaryQuantizer
+from .projected import ProjectedQuantizer
+from .residual import ResidualQuantizer
+from .scalar import FSQ
+from .vector import EMAVectorQuantizer, FactorizedVectorQuantizer, VectorQuantizer
+
+__all__ = [
+    "FSQ",
+    "BernoulliQuantizer",
+    "BinaryQuantizer",
+    "EMAVectorQuantizer",
+    "FactorizedVectorQuantizer",
+    "ProjectedQuantizer",
+    "Quantized",
+    "Quantizer",
+    "ResidualQuantizer",
+    "VectorQuantizer",
+]

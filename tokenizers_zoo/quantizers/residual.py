@@ -1,0 +1,71 @@
+"""Residual quantization: each level quantizes what the levels before it left over."""
+
+import copy
+import functools
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from .base import Quantized, Quantizer, full_precision, straight_through
+
+
+class ResidualQuantizer(Quantizer):
+    """`levels` copies of the one-codebook quantizer `stage`, in sequence (SoundStream, arXiv 2107.03312, section III-C).
+
+    Of look-ups the residual carries no gradient of earlier levels and one straight-through goes around the sum, so that
+    every level's commitment reaches the encoder (facebookresearch/encodec issue 25); stages with projections of their
+    own are differentiated through the whole chain (DAC). Losses are means over the levels.
+    dropout: probability that, in training, an item uses only a random number 1..levels-1 of codebooks.
+    """
+
+    codebook_prefixes = True
+
+    def __init__(self, stage: Quantizer, levels: int, dropout: float = 0.0):
+        super().__init__()
+        self.stages = nn.ModuleList(copy.deepcopy(stage) for _ in range(levels))
+        for module in self.stages.modules():  # copies of a random start would all be equal
+            if isinstance(module, nn.Linear | nn.Embedding):
+                module.reset_parameters()
+        self.dim, self.dropout = stage.dim, dropout
+        self.codebook_sizes = stage.codebook_sizes * levels
+
+    @full_precision
+    def forward(self, latents: Tensor) -> Quantized:
+        latents = latents.float()
+        in_use = self._levels_in_use(latents)
+        residual, total = latents, torch.zeros_like(latents)
+        parts = []
+        for level, stage in enumerate(self.stages):
+            part = stage(residual)
+            residual = residual - part.values
+            total = total + part.values * (level < in_use)[:, None, None]
+            parts.append(part)
+        losses = {name: torch.stack([part.losses[name] for part in parts]).mean() for name in parts[0].losses}
+        levels = torch.arange(len(parts), device=latents.device)
+        codes = torch.cat([part.codes for part in parts], dim=1).masked_fill((levels >= in_use[:, None])[..., None], -1)
+        quantized = total if total.requires_grad else straight_through(latents, total)
+        return Quantized(quantized, codes, self.codebook_sizes, losses, values=total)
+
+    def _levels_in_use(self, latents: Tensor) -> Tensor:
+        levels, items = len(self.stages), len(latents)
+        everything = torch.full((items,), levels, device=latents.device)
+        if not (self.training and self.dropout and levels > 1):
+            return everything
+        drop = torch.rand(items, device=latents.device) < self.dropout
+        return torch.where(drop, torch.randint(1, levels, (items,), device=latents.device), everything)
+
+    @full_precision
+    def encode(self, latents: Tensor) -> Tensor:
+        residual, codes = latents.float(), []
+        for stage in self._levels():
+            codes.append(stage.encode(residual))
+            residual = residual - stage.decode(codes[-1])
+        return torch.cat(codes, dim=1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        parts = [stage.decode(row[:, None]) for stage, row in zip(self._levels(), codes.unbind(1), strict=False)]
+        return functools.reduce(torch.add, parts)
+
+    def _levels(self) -> list[Quantizer]:
+        return cast(list[Quantizer], list(self.stages))

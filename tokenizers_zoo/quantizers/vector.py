@@ -1,0 +1,135 @@
+"""Vector quantization: one codebook, the nearest row wins."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import Quantized, Quantizer, full_precision, nearest, straight_through
+
+
+def look_up(latents: Tensor, rows: Tensor, codes: Tensor, losses: dict[str, Tensor], sizes: tuple[int, ...]) -> Quantized:
+    """Result of a look-up: (B, N) codes chose `rows` for `latents`, both (B, N, D)."""
+    return Quantized(straight_through(latents, rows), codes[:, None], sizes, losses, values=rows.detach())
+
+
+class VectorQuantizer(Quantizer):
+    """A codebook learned by gradient (VQ-VAE, arXiv 1711.00937; TiTok, modeling/quantizer).
+
+    l2_norm: latents and rows are normalised before the distance, and the normalised rows are what the decoder gets
+    (ViT-VQGAN, arXiv 2110.04627). A random start collapses in small models: prefer EMAVectorQuantizer there.
+    """
+
+    def __init__(self, codebook_size: int, dim: int, l2_norm: bool = False):
+        super().__init__()
+        self.dim, self.codebook_sizes, self.l2_norm = dim, (codebook_size,), l2_norm
+        self.embedding = nn.Embedding(codebook_size, dim)
+        nn.init.uniform_(self.embedding.weight, -1 / codebook_size, 1 / codebook_size)
+
+    @property
+    def codebook(self) -> Tensor:
+        """The rows the decoder gets, float32 (codebook_size, dim)."""
+        return self._normalise(self.embedding.weight.float())
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1) if self.l2_norm else x
+
+    @full_precision
+    def forward(self, latents: Tensor) -> Quantized:
+        latents, codebook = self._normalise(latents.float()), self.codebook
+        codes = nearest(latents.detach(), codebook.detach())
+        quantized = F.embedding(codes, codebook)
+        losses = {
+            "commitment": F.mse_loss(latents, quantized.detach()),
+            "codebook": F.mse_loss(quantized, latents.detach()),
+        }
+        return look_up(latents, quantized, codes, losses, self.codebook_sizes)
+
+    @full_precision
+    def encode(self, latents: Tensor) -> Tensor:
+        return nearest(self._normalise(latents.float()), self.codebook)[:, None]
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return F.embedding(codes[:, 0], self.codebook)
+
+
+class EMAVectorQuantizer(Quantizer):
+    """A Euclidean codebook learned by moving averages; k-means start and revival of dead codes.
+
+    The learning is vector-quantize-pytorch's. Rules as in Mimi (kyutai-labs/moshi, quantization/core_vq.py): an entry is
+    dead when its average use falls below `revive_below` times the uniform share, so that the rule does not depend on the
+    batch size, and a revived entry starts with the uniform share. decay: of the moving averages, per step.
+    """
+
+    def __init__(self, codebook_size: int, dim: int, decay: float = 0.99, revive_below: float = 0.1):
+        super().__init__()
+        from vector_quantize_pytorch.vector_quantize_pytorch import Codebook  # 1.5 s of import, only when needed
+
+        self.dim, self.codebook_sizes, self.revive_below = dim, (codebook_size,), revive_below
+        self.learner = Codebook(dim, codebook_size, kmeans_init=True, decay=decay, threshold_ema_dead_code=1)
+
+    @property
+    def codebook(self) -> Tensor:
+        """The rows, float32 (codebook_size, dim)."""
+        return self.learner.embed[0].float()
+
+    @full_precision
+    def forward(self, latents: Tensor) -> Quantized:
+        latents = latents.float()
+        if self.training:
+            self._scale_thresholds(latents)
+            quantized, codes, _ = self.learner(latents.detach())
+        else:
+            codes = nearest(latents, self.codebook)
+            quantized = F.embedding(codes, self.codebook)
+        losses = {"commitment": F.mse_loss(latents, quantized)}
+        return look_up(latents, quantized, codes, losses, self.codebook_sizes)
+
+    def _scale_thresholds(self, latents: Tensor) -> None:
+        workers = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        uniform = workers * latents.shape[:-1].numel() / self.codebook_sizes[0]
+        self.learner.threshold_ema_dead_code = self.revive_below * uniform
+        self.learner.reset_cluster_size = uniform
+
+    @full_precision
+    def encode(self, latents: Tensor) -> Tensor:
+        return nearest(latents.float(), self.codebook)[:, None]
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return F.embedding(codes[:, 0], self.codebook)
+
+
+class FactorizedVectorQuantizer(Quantizer):
+    """A look-up in a small space: project to `codebook_dim`, compare directions, project back (DAC, arXiv 2306.06546).
+
+    Look-up normalises both sides; the decoder gets the unnormalised row, projected (descript-audio-codec,
+    dac/nn/quantize.py). Learned by gradient.
+    """
+
+    def __init__(self, codebook_size: int, dim: int, codebook_dim: int = 8):
+        super().__init__()
+        self.dim, self.codebook_sizes = dim, (codebook_size,)
+        self.in_proj = nn.Linear(dim, codebook_dim)
+        self.out_proj = nn.Linear(codebook_dim, dim)
+        self.embedding = nn.Embedding(codebook_size, codebook_dim)
+
+    @full_precision
+    def forward(self, latents: Tensor) -> Quantized:
+        projected = self.in_proj(latents.float())
+        codes = self._look_up(projected)
+        rows = self.embedding(codes)
+        losses = {
+            "commitment": F.mse_loss(projected, rows.detach()),
+            "codebook": F.mse_loss(rows, projected.detach()),
+        }
+        quantized = self.out_proj(straight_through(projected, rows))
+        return Quantized(quantized, codes[:, None], self.codebook_sizes, losses, values=quantized)
+
+    def _look_up(self, projected: Tensor) -> Tensor:
+        return nearest(F.normalize(projected, dim=-1), F.normalize(self.embedding.weight.float(), dim=-1))
+
+    @full_precision
+    def encode(self, latents: Tensor) -> Tensor:
+        return self._look_up(self.in_proj(latents.float()))[:, None]
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.out_proj(self.embedding(codes[:, 0]))

@@ -1,0 +1,125 @@
+"""Weight files: reading without ever unpickling objects, and our folder form {config.json, model.safetensors}."""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .errors import WeightsError
+from .files import atomic_path
+
+CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 1
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a `.safetensors` file, or of a `.pt`, `.pth`, `.bin`, `.ckpt` file opened with weights_only.
+
+    Raises WeightsError for damaged files and for pickles that hold anything but tensors.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return _parse(path.read_bytes(), path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise WeightsError(f"{path} does not hold plain tensors ({reason}); convert it to safetensors") from error
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds a {type(state).__name__}, not a state dict; save model.state_dict()")
+    return state
+
+
+def write_folder(
+    folder: str | Path, config: Mapping[str, Any], state: Mapping[str, Tensor], dtype: torch.dtype | None = None
+) -> None:
+    """Writes weights, then config.json with their checksum; floating tensors in `dtype` if given."""
+    folder = Path(folder)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    if dtype is not None:
+        tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
+        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+    with atomic_path(folder / CONFIG) as temporary:
+        temporary.write_text(json.dumps({"format": FORMAT, **config, "sha256": digest}, indent=2) + "\n")
+
+
+def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Config and weights of a folder that `write_folder` wrote. Raises WeightsError where they are damaged."""
+    config = read_config(Path(folder) / CONFIG)
+    path = Path(folder) / WEIGHTS
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing; a weight folder holds {CONFIG} and {WEIGHTS}")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != config.get("sha256"):
+        raise WeightsError(f"{path} does not match the checksum in {CONFIG}; copy or download the folder again")
+    return config, _parse(data, path)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config.json of ours. Raises WeightsError if it is something else."""
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path} is missing; a weight folder holds {CONFIG} and {WEIGHTS}") from error
+    except (ValueError, OSError) as error:
+        raise WeightsError(f"{path} is not JSON ({error}); copy or download the folder again") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise WeightsError(f"{path} is not a config of this library (format {FORMAT}); authors' files: load_official")
+    return config
+
+
+def _parse(data: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
+
+
+def plain_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict with weight norm multiplied out: what inference needs, and what we store."""
+    state = {k: v for k, v in module.state_dict().items() if ".parametrizations." not in k}
+    for name, part in module.named_modules():
+        if parametrize.is_parametrized(part, "weight"):
+            state[f"{name}.weight"] = part.weight.detach()
+    return state
+
+
+def fold_weight_norm(module: nn.Module) -> None:
+    """Replaces every weight-normed weight by its value: the same function, without recomputing it at each call."""
+    for part in module.modules():
+        if parametrize.is_parametrized(part, "weight"):
+            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Copies `state` into `module`. Raises WeightsError that lists missing, surplus and mis-shaped keys."""
+    compare({k: v.shape for k, v in module.state_dict().items()}, {k: v.shape for k, v in state.items()}, what)
+    module.load_state_dict(state)
+
+
+def compare(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> None:
+    """Raises WeightsError unless both map the same keys to the same shapes."""
+    shapes = [
+        f"{k}: {tuple(found[k])} instead of {tuple(expected[k])}" for k in expected if k in found and found[k] != expected[k]
+    ]
+    problems = {
+        "missing": [k for k in expected if k not in found],
+        "surplus": [k for k in found if k not in expected],
+        "wrong shape": shapes,
+    }
+    if any(problems.values()):
+        text = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in problems.items() if keys)
+        raise WeightsError(f"the weights do not fit {what}: {text}. Is this the file of another variant?")
+
+
+def _some(keys: list[str], most: int = 20) -> str:
+    return ", ".join(sorted(keys)[:most]) + (f", and {len(keys) - most} more" if len(keys) > most else "")
