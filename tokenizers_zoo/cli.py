@@ -30,8 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
-        if getattr(args, "batch_size", 1) < 1:
-            raise InputError(f"--batch-size must be at least 1, got {args.batch_size}")
+        _check_options(args)
         code: int = args.run(args)
         return code
     except ERRORS as error:
@@ -68,6 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     bring.add_argument("source", help="file of the authors, or their Hub id")
     bring.add_argument("-o", "--output", type=Path, required=True, help="folder")
     return parser
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if getattr(args, "batch_size", 1) < 1:
+        raise InputError(f"--batch-size must be at least 1, got {args.batch_size}")
+    device = getattr(args, "device", "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"--device {device} cannot be used here ({reason}); cpu always can") from error
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ ImageSource: TypeAlias = Union[str, Path, "np.ndarray[Any, Any]", Tensor, "Image
 AUDIO_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", None)}
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 LOUDEST = 16.0  # float samples beyond this are integers that were not scaled
+STREAMED = 0x7FFFFFFF  # writers that do not know the length declare this much or more
 PIECE = 60.0  # seconds resampled at a time
 
 
@@ -104,9 +105,11 @@ class Audio:
         if len(self) != 1:
             raise InputError(f"a file holds one clip, this batch has {len(self)}; save audio[0], audio[1], ...")
         kind, subtype = AUDIO_FORMATS[path.suffix.lower()]
-        samples = self[0].waveform[0].detach().float().cpu().clamp(-1, 1).T.numpy()
+        samples = self[0].waveform[0].detach().float().cpu().clamp(-1, 1).T
+        if subtype == "PCM_16":  # libsndfile would truncate, and scale by 32767 where readers divide by 32768
+            samples = (samples * 32768).round().clamp(max=32767).short()
         with atomic_path(path) as temporary:
-            soundfile.write(temporary, samples, self.sample_rate, format=kind, subtype=subtype)
+            soundfile.write(temporary, samples.numpy(), self.sample_rate, format=kind, subtype=subtype)
 
 
 class Images:
@@ -244,6 +247,11 @@ def _read_audio(path: Path, mono: bool) -> Audio:
     import soundfile
 
     path = _existing(path)
+    with path.open("rb") as raw:
+        head = raw.read(8)
+    declared = int.from_bytes(head[4:], "little") + 8
+    if head[:4] == b"RIFF" and path.stat().st_size < declared < STREAMED:  # libsndfile would shorten it silently
+        raise InputError(f"{path} is cut off: {path.stat().st_size} of {declared} bytes are there; copy or export it again")
     try:
         with soundfile.SoundFile(path) as file:
             shape = (file.frames,) if mono else (file.frames, file.channels)
@@ -321,7 +329,7 @@ def _tensor(source: "np.ndarray[Any, Any] | Tensor") -> Tensor:
     if isinstance(source, Tensor):
         return source.detach().cpu()
     try:
-        return torch.from_numpy(np.ascontiguousarray(source))
+        return torch.from_numpy(np.array(source, order="C"))  # a copy: torch warns of read-only arrays
     except TypeError as error:
         raise InputError(f"arrays of type {source.dtype} are not understood; give numbers, e.g. float32") from error
 

@@ -96,9 +96,9 @@ class Tokenizer(nn.Module, ABC):
 
     def _checked(self, tokens: Tokens) -> Tokens:
         """`tokens` on the model's device. Raises TokenError unless they are this tokenizer's."""
-        mine, theirs = self.spec, tokens.spec
         if not isinstance(tokens, Tokens):
             raise TokenError(f"decode takes Tokens, got {type(tokens).__name__}; Tokens.load reads a .tok file")
+        mine, theirs = self.spec, tokens.spec
         if (mine.name, mine.modality, mine.layout) != (theirs.name, theirs.modality, theirs.layout):
             raise TokenError(f"these tokens are of {theirs.name!r}, this tokenizer is {mine.name!r}: load {theirs.name!r}")
         if mine.weights and theirs.weights and mine.weights != theirs.weights:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _parse(path.read_bytes(), path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch remarks on pickle protocols before it refuses
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise WeightsError(f"{path} does not hold plain tensors ({reason}); convert it to safetensors") from error

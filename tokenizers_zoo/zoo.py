@@ -116,7 +116,11 @@ def _build(value: Any) -> Any:
         inspect.signature(known[name]).bind(**arguments)
     except TypeError as error:
         raise WeightsError(f"{name} cannot be built: {error}; it takes {inspect.signature(known[name])}") from error
-    return known[name](**{key: _build(item) for key, item in arguments.items()})
+    parts = {key: _build(item) for key, item in arguments.items()}
+    try:
+        return known[name](**parts)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise WeightsError(f"{name} cannot be built from these arguments: {error}") from error
 
 
 def load(name: str | Path, device: torch.device | str = "cpu") -> Tokenizer:

@@ -123,12 +123,12 @@ def test_training_packages_and_files_load_like_bare_states(tmp_path: Path) -> No
     state = recorded.state("dm_codec")
     torch.save({"generator": {f"module.{k}": v for k, v in state.items()}, "best_dev_mel_loss": 0.1}, tmp_path / "m.pt")
     tokenizer = load_official("dm-codec", tmp_path / "m.pt")
-    assert tokenizer.license == "Apache-2.0"
+    assert tokenizer.license.startswith("Apache-2.0")
     tokenizer.save_pretrained(tmp_path / "ours")
     again = load(tmp_path / "ours")
     wave = recorded.io("dm_codec")["input.c.wav"]
     assert torch.equal(again.encode(wave).codes, tokenizer.encode(wave).codes)
-    assert again.spec.license == "Apache-2.0"
+    assert again.spec.license == tokenizer.license
 
 
 def test_every_published_variant_has_an_importer() -> None:

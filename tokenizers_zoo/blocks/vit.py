@@ -39,7 +39,6 @@ class ViTEncoder1D(ImageEncoder):
         self.latents = nn.Parameter(torch.randn(positions, width) * width**-0.5)
         self.transformer = Transformer(width, depth, heads)
         self.out_proj = nn.Linear(width, dim)
-        init_transformer(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B, 3, image_size, image_size) -> (B, positions, dim)."""
@@ -77,7 +76,6 @@ class ViTDecoder1D(ImageDecoder):
         self.mask_token = nn.Parameter(torch.randn(width) * width**-0.5)
         self.transformer = Transformer(width, depth, heads)
         self.head = head
-        init_transformer(self)
 
     def features(self, latents: Tensor) -> Tensor:
         """(B, positions, dim) -> patch features (B, width, grid, grid)."""
@@ -128,15 +126,6 @@ class ProxyCodeHead(nn.Module):
 def with_class_token(x: Tensor, token: Tensor) -> Tensor:
     """`token` (width,) in front of each sequence x (B, N, width)."""
     return torch.cat([token.expand(len(x), 1, -1), x], dim=1)
-
-
-def init_transformer(module: nn.Module) -> None:
-    """Truncated normal of deviation 0.02 for linear and convolution weights, zero biases (bytedance/1d-tokenizer)."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Conv2d):
-            nn.init.trunc_normal_(part.weight, std=0.02)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
 
 
 def _embeddings(width: int, grid: int, positions: int) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:

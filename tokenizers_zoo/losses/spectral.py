@@ -1,5 +1,6 @@
 """Distances between spectrograms."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -22,7 +23,8 @@ class LogMel(nn.Module):
         from torchaudio.functional import melscale_fbanks
 
         self.n_fft, self.hop = n_fft, hop
-        filters = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, norm="slaney")
+        with warnings.catch_warnings(action="ignore"):  # short windows leave filters empty; the published losses have them
+            filters = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, norm="slaney")
         self.register_buffer("filters", filters.T.contiguous(), persistent=False)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 

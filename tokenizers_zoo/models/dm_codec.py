@@ -35,7 +35,10 @@ class DMCodec(AudioTokenizer):
         return self.semantic_head(straight_through(latents, first))
 
     def forward(self, batch: Tensor) -> Reconstruction:
-        """As AudioTokenizer's, with features["semantic"] (B, T, semantic_dim) for distillation."""
+        """As AudioTokenizer's, with features["semantic"] (B, T, semantic_dim) for distillation.
+
+        In training the first codebook's rows are read after this step's moving average.
+        """
         result = super().forward(batch)
         assert result.quantized is not None
         result.features["semantic"] = self.semantic_features(result.latents, result.quantized.codes)

@@ -25,5 +25,5 @@ def _unpack(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix("module."): v for k, v in dict(inner).items()}
 
 
-DM_CODEC = Official(_NAMES, "Model_best_dev.pt", "Apache-2.0", _unpack)
-SPEECHTOKENIZER = Official(_NAMES, "speechtokenizer_hubert_avg/SpeechTokenizer.pt", "Apache-2.0", _unpack)
+DM_CODEC = Official(_NAMES, "Model_best_dev.pt", "Apache-2.0 (the repository's)", _unpack)
+SPEECHTOKENIZER = Official(_NAMES, "speechtokenizer_hubert_avg/SpeechTokenizer.pt", "Apache-2.0 (the repository's)", _unpack)

@@ -54,4 +54,4 @@ _NAMES = (
     (r"^quantizer\.", "quantize."),
 )
 
-TITOK = Official(_NAMES, "model.safetensors", "Apache-2.0", ignored=r"^quantize\.embed_prob$")
+TITOK = Official(_NAMES, "model.safetensors", "Apache-2.0; trained on ImageNet, for research", ignored=r"^quantize\.embed_prob$")

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from .base import Quantized, Quantizer, full_precision
 
+LARGEST = 1 << 24  # vector-quantize-pytorch keeps a table of all codes
+
 
 class FSQ(Quantizer):
     """Finite scalar quantization (arXiv 2309.15505), by vector-quantize-pytorch; latents have one dimension a level.
@@ -18,6 +20,8 @@ class FSQ(Quantizer):
         super().__init__()
         import vector_quantize_pytorch  # 1.5 s of import, only when needed
 
+        if math.prod(levels) > LARGEST:
+            raise ValueError(f"the levels {levels} make more than {LARGEST} codes; use fewer, or several codebooks")
         self.dim, self.codebook_sizes = len(levels), (math.prod(levels),)
         self.grid = vector_quantize_pytorch.FSQ(levels, preserve_symmetry=2 in levels)
 

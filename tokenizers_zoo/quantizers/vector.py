@@ -76,6 +76,7 @@ class EMAVectorQuantizer(Quantizer):
     def forward(self, latents: Tensor) -> Quantized:
         latents = latents.float()
         if self.training:
+            self._join_workers()
             self._scale_thresholds(latents)
             quantized, codes, _ = self.learner(latents.detach())
         else:
@@ -83,6 +84,16 @@ class EMAVectorQuantizer(Quantizer):
             quantized = F.embedding(codes, self.codebook)
         losses = {"commitment": F.mse_loss(latents, quantized)}
         return look_up(latents, quantized, codes, losses, self.codebook_sizes)
+
+    def _join_workers(self) -> None:
+        """Lets all processes learn one codebook; the process group may have started after this module was built."""
+        if self.learner.use_ddp or not torch.distributed.is_initialized():
+            return
+        from vector_quantize_pytorch.vector_quantize_pytorch import sample_vectors_distributed
+
+        self.learner.use_ddp = True
+        self.learner.sample_fn = self.learner.replace_sample_fn = sample_vectors_distributed
+        self.learner.all_reduce_fn = self.learner.kmeans_all_reduce_fn = torch.distributed.all_reduce
 
     def _scale_thresholds(self, latents: Tensor) -> None:
         workers = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1

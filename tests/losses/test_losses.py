@@ -1,0 +1,152 @@
+"""Losses equal the recorded values of the reference functions, or differ where the reference is at fault, and both are pinned."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tokenizers_zoo.losses.adversarial import FeatureMatching, Hinge, LeastSquares, LeCam
+from tokenizers_zoo.losses.distillation import CombinedDistillation, DAxisDistillation, TAxisDistillation
+from tokenizers_zoo.losses.perceptual import FeatureDistance, LogitsDistance
+from tokenizers_zoo.losses.spectral import LogMel, MultiScaleMelLoss
+
+FOLDER = Path(__file__).parent
+SPEECH, IMAGE = load_file(FOLDER / "speech.safetensors"), load_file(FOLDER / "image.safetensors")
+
+
+def check(found: Tensor, name: str, recorded: dict[str, Tensor] = SPEECH, rtol: float = 1e-5) -> None:
+    wanted = recorded[f"output.{name}"]
+    atol = 1e-5 * wanted.abs().max().item()  # gradients have entries that nearly cancel
+    torch.testing.assert_close(found.reshape(wanted.shape), wanted, rtol=rtol, atol=atol)
+
+
+def inputs(*names: str) -> list[Tensor]:
+    return [SPEECH[f"input.{name}"].clone() for name in names]
+
+
+def test_d_axis_distillation() -> None:
+    student, speech, text = inputs("distill.student", "distill.teacher_sm", "distill.teacher_lm")
+    student.requires_grad_()
+    loss = DAxisDistillation()(student, speech)
+    check(loss, "distill.d_axis_sm")
+    check(torch.autograd.grad(loss, student)[0], "distill.d_axis_sm_grad")
+    check(DAxisDistillation()(student, text), "distill.d_axis_lm")
+
+
+def test_combined_distillation() -> None:
+    student, second, *teachers = inputs("distill.student", "distill.student2", "distill.teacher_sm", "distill.teacher_lm")
+    check(CombinedDistillation(DAxisDistillation())(student, teachers), "distill.combined_average")
+    check(CombinedDistillation(DAxisDistillation(), [0.8, 0.2])(student, teachers), "distill.combined_0.8_0.2")
+    locked = 0.3 * DAxisDistillation()(student, teachers[0]) + 0.7 * DAxisDistillation()(second, teachers[1])
+    check(locked, "distill.combined_locked_0.3_0.7")
+
+
+def test_t_axis_distillation() -> None:
+    student, teacher = inputs("distill.student", "distill.teacher_sm")
+    student.requires_grad_()
+    loss = TAxisDistillation()(student, teacher)
+    check(loss, "distill.t_axis_lambda1")
+    check(torch.autograd.grad(loss, student)[0], "distill.t_axis_lambda1_grad")
+    check(TAxisDistillation(0.5)(student, teacher), "distill.t_axis_lambda0.5")
+
+
+def test_the_published_batch_axis_fault_is_refused() -> None:
+    """The published data path hands over (B, 1, T, D): the cosine then runs over the batch, and the value is another."""
+    student, teacher = inputs("distill.student", "distill.teacher_sm")
+    with pytest.raises(ValueError, match=r"\(B, T, D\)"):
+        DAxisDistillation()(student, teacher[:, None])
+    wrong = SPEECH["output.distill.d_axis_unsqueezed_teacher"].item()
+    assert DAxisDistillation()(student, teacher).item() != pytest.approx(wrong, rel=0.05)
+
+
+def test_mel() -> None:
+    real, fake = (wave[:, 0] for wave in inputs("wave16.real", "wave16.fake"))
+    fake.requires_grad_()
+    plan = {"n_ffts": (1024, 512, 256, 128), "hops": (240, 120, 60, 30), "n_mels": (80,) * 4}
+    loss = MultiScaleMelLoss(16_000, **plan, weights=(45, 1, 1, 1))(fake, real)
+    check(loss, "wave16.mel_total")
+    check(torch.autograd.grad(loss, fake)[0], "wave16.mel_total_grad", rtol=1e-4)
+    for scale in range(4):
+        weights = [float(i == scale) for i in range(4)]
+        check(MultiScaleMelLoss(16_000, **plan, weights=weights)(fake, real), f"wave16.mel_scale{scale}")
+    check(LogMel(16_000, 1024, 240, 80)(real), "wave16.mel_spectrogram_scale0", rtol=1e-4)
+
+
+def gan() -> tuple[list[Tensor], list[Tensor], list[list[Tensor]], list[list[Tensor]]]:
+    logits = [[SPEECH[f"input.gan.{side}_logits.{d}"] for d in range(3)] for side in ("real", "fake")]
+    maps = [[[SPEECH[f"input.gan.{s}_fmap.{d}.{layer}"] for layer in range(3)] for d in range(3)] for s in ("real", "fake")]
+    return logits[0], logits[1], maps[0], maps[1]
+
+
+def test_least_squares_and_feature_matching() -> None:
+    real, fake, real_maps, fake_maps = gan()
+    for family in ("seanet", "lmspt"):
+        check(LeastSquares().discriminator(real, fake), f"gan.{family}_discriminator")
+        check(LeastSquares().generator(fake), f"gan.{family}_adversarial")
+    check(2 * FeatureMatching()(real_maps, fake_maps), "gan.seanet_feature")
+    check(FeatureMatching()(real_maps, fake_maps), "gan.lmspt_feature")  # its list ends with the logits, which are left out
+
+
+def test_feature_matching_has_a_fixed_target() -> None:
+    real, fake = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True)
+    FeatureMatching()([[real]], [[fake]]).backward()
+    assert real.grad is None
+    assert fake.grad is not None
+
+
+def test_hinge_and_lecam() -> None:
+    real, fake = IMAGE["input.logits_real"], IMAGE["input.logits_fake"]
+    check(Hinge().discriminator([real], [fake]), "hinge_d", IMAGE)
+    torch.testing.assert_close(Hinge().generator([fake]), -fake.mean())
+    found = []
+    for means in IMAGE["input.lecam_ema"]:
+        lecam = LeCam().eval()
+        lecam.running.copy_(means)
+        found.append(lecam(real, fake))
+    check(torch.stack(found), "lecam", IMAGE)
+
+
+def test_lecam_reads_its_means_before_it_moves_them() -> None:
+    lecam, real, fake = LeCam().train(), torch.tensor([0.3186]), torch.tensor([0.3355])
+    first = lecam(real, fake)
+    assert first.item() == pytest.approx(0.3186**2, rel=1e-5)
+    torch.testing.assert_close(lecam.running, torch.tensor([0.3186e-3, 0.3355e-3]))
+    assert lecam(real, fake) < first
+
+
+class StandIn(nn.Module):
+    """The tiny classifier that the reference was recorded with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 10)
+        self.load_state_dict({k.removeprefix("standin."): v for k, v in IMAGE.items() if k.startswith("standin.")})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(nn.functional.gelu(self.conv(x)).mean((2, 3)))
+
+
+def test_logits_distance() -> None:
+    distance, target, output = LogitsDistance(StandIn()), IMAGE["input.image_real"], IMAGE["input.image_recon"].clone()
+    output.requires_grad_()
+    loss = distance(output, target)
+    check(loss, "perceptual_standin", IMAGE)
+    check(torch.autograd.grad(loss, output)[0], "perceptual_standin_grad", IMAGE, rtol=1e-4)
+    check(distance.prepare(target)[:, :, 3::13, 5::13], "perceptual_fed_small", IMAGE, rtol=1e-4)
+    assert not distance.train().classifier.training
+    assert not any(p.requires_grad for p in distance.parameters())
+
+
+def test_feature_distance() -> None:
+    distance = FeatureDistance(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3)), ["0", "2"])
+    target, output = IMAGE["input.image_real"], IMAGE["input.image_recon"].clone().requires_grad_()
+    assert distance(target, target) == 0
+    loss = distance(output, target)
+    loss.backward()
+    assert output.grad.abs().sum() > 0
+    x = (255 * target - 127) / 128
+    first = distance.network[0](x)
+    torch.testing.assert_close(distance.features(target)[0], first / first.norm(dim=1, keepdim=True))
+    assert 0 < loss.item() < 8  # two taps, unit vectors: at most 4 each

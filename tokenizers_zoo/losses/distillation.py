@@ -1,0 +1,56 @@
+"""Distillation of a teacher's features into a codec's first codebook.
+
+Sources: SpeechTokenizer (arXiv 2308.16692) and DM-Codec (arXiv 2410.15017), trainer.py. Student and teacher are (B, T, D)
+and are cut to the shorter one: teachers give 149 frames for 3 s where the codec gives 150.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DAxisDistillation(nn.Module):
+    """Mean over feature dimensions of -log sigmoid(cosine *over time* of student and teacher); 0.313 (equal) to 1.313."""
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """(B, T, D), (B, T', D) -> scalar. Raises ValueError for a teacher without a time axis of its own."""
+        student, teacher = _cut(student, teacher)
+        return -F.logsigmoid(F.cosine_similarity(student, teacher, dim=1)).mean()
+
+
+class TAxisDistillation(nn.Module):
+    """Mean absolute difference + `weight` * mean of -log sigmoid(cosine over the features of each frame)."""
+
+    def __init__(self, weight: float = 1.0):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """(B, T, D), (B, T', D) -> scalar. Raises ValueError for a teacher without a time axis of its own."""
+        student, teacher = _cut(student, teacher)
+        similarity = -F.logsigmoid(F.cosine_similarity(student, teacher, dim=-1)).mean()
+        return F.l1_loss(student, teacher) + self.weight * similarity
+
+
+class CombinedDistillation(nn.Module):
+    """Weighted sum of one distillation against several teachers: DM-Codec's LM + SM guidance.
+
+    weights: by teacher; None takes the mean.
+    """
+
+    def __init__(self, distance: DAxisDistillation | TAxisDistillation, weights: list[float] | None = None):
+        super().__init__()
+        self.distance, self.weights = distance, weights
+
+    def forward(self, student: Tensor, teachers: list[Tensor]) -> Tensor:
+        """(B, T, D) and one (B, T', D) a teacher -> scalar."""
+        weights = self.weights or [1 / len(teachers)] * len(teachers)
+        terms = [w * self.distance(student, teacher) for w, teacher in zip(weights, teachers, strict=True)]
+        return torch.stack(terms).sum()
+
+
+def _cut(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    if student.ndim != 3 or teacher.ndim != 3 or student.shape[::2] != teacher.shape[::2]:
+        raise ValueError(f"student and teacher must be (B, T, D), got {tuple(student.shape)} and {tuple(teacher.shape)}")
+    frames = min(student.shape[1], teacher.shape[1])
+    return student[:, :frames], teacher[:, :frames]
