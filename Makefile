@@ -33,5 +33,8 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The package that is compared with brings pins of its own: only it, and what its import needs.
 bench: install
+	$(BIN)/python -m pip install --quiet --no-deps speechtokenizer==1.0.1
+	$(BIN)/python -m pip install --quiet -c constraints.txt accelerate beartype lion-pytorch matplotlib tensorboard
 	$(BIN)/python benchmarks/run.py

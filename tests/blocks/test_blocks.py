@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import EncodecConfig, EncodecModel
 
+from tokenizers_zoo.blocks import seanet
 from tokenizers_zoo.blocks.conv1d import Conv1d, ConvTranspose1d, pad
 from tokenizers_zoo.blocks.conv2d import VQGANDecoder, VQGANEncoder
 from tokenizers_zoo.blocks.gaussian import GaussianPosterior
@@ -115,6 +116,27 @@ def test_decoder_receptive_field_covers_what_is_read(name: str) -> None:
     field = decoder.receptive_field
     assert middle - field <= first <= last <= middle + field
     assert middle - first > field // 3
+
+
+@pytest.mark.parametrize("lengths", [None, [3000, 1, 41, 1713]])
+@pytest.mark.parametrize("lstm", ["none", "unidirectional"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_tiles_change_nothing(lengths: list[int] | None, lstm: str, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inference on a CPU runs a stage piece by piece; with gradients it runs at once."""
+    monkeypatch.setattr(seanet, "TILE", 3)
+    encoder = SEANetEncoder(**SEANET, lstm=lstm, causal=causal).double().eval()
+    decoder = SEANetDecoder(16, 4, [5, 4, 2], lstm=lstm, causal=causal).double().eval()
+    x, samples = torch.randn(4, 1, 3000).double(), torch.tensor(lengths) if lengths else None
+    frames = None if samples is None else -(-samples // encoder.hop)
+    latents = encoder(x, samples).detach()
+    wave = decoder(latents, frames).detach()
+    with torch.no_grad():
+        tiled, tiled_wave = encoder(x, samples), decoder(latents, frames)
+    for item in range(4):
+        count = latents.shape[1] if frames is None else int(frames[item])
+        torch.testing.assert_close(tiled[item, :count], latents[item, :count], rtol=0, atol=1e-12)
+        size = count * decoder.hop
+        torch.testing.assert_close(tiled_wave[item, :, :size], wave[item, :, :size], rtol=0, atol=1e-12)
 
 
 def test_causal_seanet_sees_no_future() -> None:
