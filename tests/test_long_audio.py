@@ -12,12 +12,11 @@ import tokenizers_zoo as tz
 
 # Weights, one second, then an hour; prints the growth of the peak resident memory in MiB.
 HOUR = """
-import resource, sys, torch, tokenizers_zoo as tz
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+import sys, torch, tokenizers_zoo as tz
+peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024  # ru_maxrss would be the parent's
 codec = tz.load("dm-codec-tiny")
 codec.decode(codec.encode(torch.zeros(16000)))
 before = peak()
-tz.Audio.load(sys.argv[1])  # the clip exists
 audio = codec.decode(codec.encode(sys.argv[1]))
 assert audio.waveform.shape[-1] == int(sys.argv[2]), audio.waveform.shape
 print(peak() - before)
@@ -78,4 +77,4 @@ def test_an_hour_needs_less_than_2_gib(tmp_path: Path, speech: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     print(f"an hour takes {float(result.stdout):.0f} MiB above the weights")
-    assert float(result.stdout) < 2048
+    assert 200 < float(result.stdout) < 2048  # the waveform alone has 220 MiB
