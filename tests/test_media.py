@@ -11,7 +11,7 @@ import torch
 import torchaudio
 from PIL import Image
 
-from tokenizers_zoo import Audio, Images, InputError
+from tokenizers_zoo import Audio, Images, InputError, audiofile
 from tokenizers_zoo import media as module
 from tokenizers_zoo.media import as_audio, as_images
 
@@ -227,6 +227,104 @@ def test_image_batches() -> None:
 def test_devices_are_moved() -> None:
     assert Audio(torch.zeros(1, 1, 5), 8000).to("meta").waveform.is_meta
     assert Images(torch.zeros(1, 3, 4, 4)).to("meta").pixels.is_meta
+
+
+def write_mp3(path: Path) -> np.ndarray:
+    """Silence, then noise, so that the bit rate changes."""
+    noise = np.random.default_rng(0).normal(0, 0.3, 22_050).astype(np.float32)
+    soundfile.write(path, np.concatenate([np.zeros_like(noise), noise]), 22_050)
+    return soundfile.read(path, dtype="float32")[0]
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
+def test_truncated_files_are_refused_wherever_they_end(tmp_path: Path, suffix: str, keep: float) -> None:
+    path = tmp_path / f"x{suffix}"
+    noise = np.random.default_rng(0).normal(0, 0.1, (30_000, 2)).astype(np.float32)
+    soundfile.write(path, noise, 22_050)
+    assert Audio.load(path).waveform.shape == (1, 2, 30_000)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    for read in (Audio.load, lambda p: as_audio(p, 22_050)):
+        with pytest.raises(InputError, match=rf"x\{suffix}.*again"):
+            read(path)
+
+
+def test_mp3_without_a_length_ends_where_its_sound_ends(tmp_path: Path) -> None:
+    path = tmp_path / "x.mp3"
+    write_mp3(path)
+    data = path.read_bytes()
+    path.write_bytes(data[data.index(data[:2], 4) :])  # without the first frame, which holds the length
+    expected, _ = soundfile.read(path, dtype="float32")
+    assert soundfile.info(path).frames > len(expected)  # the length is guessed, and too long
+    np.testing.assert_array_equal(Audio.load(path).waveform[0, 0], expected)
+
+
+def test_reading_in_blocks_is_reading_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = write_mp3(tmp_path / "x.mp3")
+    monkeypatch.setattr(audiofile, "BLOCK", 1000)
+    np.testing.assert_allclose(Audio.load(tmp_path / "x.mp3").waveform[0, 0], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">i4", ">f4", ">f8"])
+def test_byte_order_of_audio_does_not_matter(dtype: str) -> None:
+    native = (tone()[0] * (1 if "f" in dtype else 32767)).astype(np.dtype(dtype).newbyteorder("="))
+    assert torch.equal(as_audio(native.astype(dtype), 16_000).waveform, as_audio(native, 16_000).waveform)
+
+
+def test_byte_order_of_images_does_not_matter() -> None:
+    grey = (np.arange(16, dtype=np.uint16) * 4097).reshape(4, 4)
+    assert torch.equal(as_images(grey.astype(">u2"), 4).pixels, as_images(grey, 4).pixels)
+
+
+@pytest.mark.parametrize("rate", [0, -8000, 8000.5])
+def test_rates_are_positive_whole_numbers(rate: int) -> None:
+    with pytest.raises(InputError, match="positive whole number of Hz"):
+        Audio(torch.zeros(1, 1, 10), 8000).resample(rate)
+    with pytest.raises(InputError, match="positive whole number of Hz"):
+        as_audio(tone(), 16_000, source_rate=rate)
+
+
+def test_lengths_are_not_rounded() -> None:
+    with pytest.raises(InputError, match="give integers"):
+        Audio(torch.zeros(1, 1, 10), 8000, torch.tensor([3.7]))
+
+
+def test_formats_that_cannot_hold_a_rate_say_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"96000 Hz.*resample"):
+        Audio(torch.zeros(1, 1, 100), 96_000).save(tmp_path / "x.mp3")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pil_images_that_are_read_late(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "x.png")
+    data = (tmp_path / "x.png").read_bytes()
+    with Image.open(io.BytesIO(data)) as image:
+        assert torch.equal(as_images(image, 64).pixels, as_images(noise, 64).pixels)
+    with Image.open(io.BytesIO(data[:3000])) as image, pytest.raises(InputError, match="export it again"):
+        as_images(image, 64)
+
+
+def test_pil_images_of_plugins_are_images() -> None:
+    class HeifImageFile(Image.Image):
+        """Stands for a class that Pillow's plugins define elsewhere."""
+
+    image = HeifImageFile()
+    image.im, image._mode, image._size = Image.fromarray(photo()).im, "RGB", (60, 40)
+    assert torch.equal(as_images(image, 16).pixels, as_images(photo(), 16).pixels)
+
+
+def test_damaged_metadata_does_not_matter(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description that lies behind the directory"
+    Image.fromarray(photo()).save(tmp_path / "x.jpg", exif=exif)
+    expected = Images.load(tmp_path / "x.jpg").pixels
+    data = bytearray((tmp_path / "x.jpg").read_bytes())
+    data[data.index(b"\x01\x0e") + 6] = 0xFF  # the description reaches past the end
+    (tmp_path / "x.jpg").write_bytes(data)
+    with pytest.warns(UserWarning, match="Tag data|Corrupt EXIF"), Image.open(tmp_path / "x.jpg") as image:
+        image.getexif()
+    assert torch.equal(Images.load(tmp_path / "x.jpg").pixels, expected)
 
 
 def test_bytes_of_png_are_not_guessed() -> None:

@@ -1,10 +1,12 @@
-"""Files appear whole or not at all."""
+"""Files that are read exist, files that are written appear whole or not at all."""
 
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import InputError
 
 
 @contextmanager
@@ -31,3 +33,13 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def existing(path: str | Path) -> Path:
+    """`path`, if it is a file. Raises FileNotFoundError, or InputError for a folder."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give its files, e.g. sorted(Path({str(path)!r}).iterdir())")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    return path

@@ -8,6 +8,7 @@ laid over white, everything becomes RGB, 16-bit greyscale keeps its precision, 1
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -16,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .audiofile import read_samples
 from .errors import InputError
-from .files import atomic_path
+from .files import atomic_path, existing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,7 +30,6 @@ ImageSource: TypeAlias = Union[str, Path, "np.ndarray[Any, Any]", Tensor, "Image
 AUDIO_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", None)}
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 LOUDEST = 16.0  # float samples beyond this are integers that were not scaled
-STREAMED = 0x7FFFFFFF  # writers that do not know the length declare this much or more
 PIECE = 60.0  # seconds resampled at a time
 
 
@@ -44,8 +45,9 @@ class Audio:
             raise InputError("a waveform must be a floating tensor (batch, channels, samples)")
         if not waveform.numel():
             raise InputError(f"there is no audio in a waveform of shape {tuple(waveform.shape)}; give at least one sample")
-        if not isinstance(sample_rate, int) or sample_rate <= 0:
-            raise InputError(f"sample_rate must be a positive number of Hz, got {sample_rate!r}")
+        _check_rate(sample_rate)
+        if lengths is not None and lengths.is_floating_point():
+            raise InputError("lengths count samples; give integers")
         count, samples = len(waveform), waveform.shape[-1]
         self.waveform, self.sample_rate = waveform, sample_rate
         self.lengths = torch.full((count,), samples) if lengths is None else lengths.cpu().long()
@@ -91,6 +93,7 @@ class Audio:
 
     def resample(self, rate: int) -> "Audio":
         """At `rate` Hz: ceil(length * rate / sample_rate) samples an item. Raises ImportError without torchaudio."""
+        _check_rate(rate)
         if rate == self.sample_rate:
             return self
         return Audio.stack([Audio(_resample(item.waveform, self.sample_rate, rate), rate) for item in self])
@@ -109,7 +112,11 @@ class Audio:
         if subtype == "PCM_16":  # libsndfile would truncate, and scale by 32767 where readers divide by 32768
             samples = (samples * 32768).round().clamp(max=32767).short()
         with atomic_path(path) as temporary:
-            soundfile.write(temporary, samples.numpy(), self.sample_rate, format=kind, subtype=subtype)
+            try:
+                soundfile.write(temporary, samples.numpy(), self.sample_rate, format=kind, subtype=subtype)
+            except soundfile.SoundFileError as error:  # e.g. MP3 knows nine rates and two channels
+                shape = f"{samples.shape[1]} channels at {self.sample_rate} Hz"
+                raise InputError(f"cannot write {path} with {shape} ({error}); write .wav, resample or mix to mono") from error
 
 
 class Images:
@@ -127,30 +134,25 @@ class Images:
         """One PNG, JPEG, WebP or BMP file. Raises InputError if it is damaged."""
         from PIL import Image
 
-        path = _existing(path)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(path) as image:
-                    return cls.from_pil(image)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"cannot read {path} as an image ({error}); check the file or export it again") from error
+        path = existing(path)
+        with _pillow(str(path)), Image.open(path) as image:
+            return cls.from_pil(image)
 
     @classmethod
     def from_pil(cls, image: "Image") -> "Images":
         """One PIL image of any mode, by the rules above."""
         from PIL import ImageOps
 
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I") or image.mode == "F":
-            grey = torch.from_numpy(np.array(image, np.float32))
-            scale = 1.0 if image.mode == "F" else 65535.0 if image.mode != "I" or float(grey.max()) > 255 else 255.0
-            return cls(_pixels(grey / scale))
-        if "A" in image.mode or "transparency" in image.info:
-            return cls(_pixels(torch.from_numpy(np.array(image.convert("RGBA"))).permute(2, 0, 1)))
-        return cls(_pixels(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)))
+        with _pillow("the PIL image"):  # it may be read from its file only now
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I") or image.mode == "F":
+                array = np.array(image, np.float32)
+                array /= 1 if image.mode == "F" else 65535 if image.mode != "I" or (array > 255).any() else 255
+            elif "A" in image.mode or "transparency" in image.info:
+                array = np.array(image.convert("RGBA"))
+            else:
+                array = np.array(image.convert("RGB"))
+        return cls(_pixels(_channel_first(array)))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -197,9 +199,9 @@ def as_audio(source: AudioSource, sample_rate: int, source_rate: int | None = No
     InputError that names the fix for everything else.
     """
     if isinstance(source, str | Path):
-        return _read_audio(_existing(source), mono=True).resample(sample_rate)
+        return _read_audio(Path(source), mono=True).resample(sample_rate)
     if isinstance(source, np.ndarray | Tensor):
-        return Audio(_wave(source), source_rate or sample_rate).mono().resample(sample_rate)
+        return Audio(_wave(source), sample_rate if source_rate is None else source_rate).mono().resample(sample_rate)
     if isinstance(source, Audio):
         _check_wave(source.waveform)
         return Audio(source.waveform.float(), source.sample_rate, source.lengths).mono().resample(sample_rate)
@@ -212,15 +214,22 @@ def as_images(source: ImageSource, size: int) -> Images:
     Arrays are channel-last ((H, W), (H, W, 1|3|4), (B, H, W, 3)), tensors channel-first ((H, W), (1|3|4, H, W), (B, 3, H, W)).
     Raises InputError that names the fix for everything else.
     """
+    from PIL import Image
+
     if isinstance(source, str | Path):
         return Images.load(source).resize_crop(size)
     if isinstance(source, np.ndarray | Tensor):
         return Images(_pixels(_channel_first(source))).resize_crop(size)
     if isinstance(source, Images):
         return Images(_pixels(source.pixels)).resize_crop(size)
-    if type(source).__module__.startswith("PIL."):
-        return Images.from_pil(source).resize_crop(size)  # type: ignore[arg-type]  # a PIL image by its module
+    if isinstance(source, Image.Image):
+        return Images.from_pil(source).resize_crop(size)
     return Images(torch.cat([as_images(item, size).pixels for item in _items(source, "images")]))
+
+
+def _check_rate(rate: int) -> None:
+    if not isinstance(rate, int) or rate <= 0:
+        raise InputError(f"sample_rate must be a positive whole number of Hz, got {rate!r}")
 
 
 def _items(source: Any, what: str) -> Sequence[Any]:
@@ -234,43 +243,10 @@ def _items(source: Any, what: str) -> Sequence[Any]:
     return source
 
 
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give its files, e.g. sorted(Path({str(path)!r}).iterdir())")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    return path
-
-
 def _read_audio(path: Path, mono: bool) -> Audio:
-    import soundfile
-
-    path = _existing(path)
-    with path.open("rb") as raw:
-        head = raw.read(8)
-    declared = int.from_bytes(head[4:], "little") + 8
-    if head[:4] == b"RIFF" and path.stat().st_size < declared < STREAMED:  # libsndfile would shorten it silently
-        raise InputError(f"{path} is cut off: {path.stat().st_size} of {declared} bytes are there; copy or export it again")
-    try:
-        with soundfile.SoundFile(path) as file:
-            shape = (file.frames,) if mono else (file.frames, file.channels)
-            samples, count = np.zeros(shape, np.float32), 0
-            for block in file.blocks(1 << 20, dtype="float32", always_2d=True):  # an hour never stands twice in memory
-                block = block.mean(1) if mono else block
-                samples[count : count + len(block)] = block
-                count += len(block)
-            rate = file.samplerate
-    except (soundfile.SoundFileError, ValueError, MemoryError) as error:
-        raise InputError(f"cannot read {path} as audio ({error}); check the file or export it again") from error
-    if count < len(samples):
-        raise InputError(f"{path} is cut off: {count} of {len(samples)} samples are there; copy or export it again")
-    if not count:
-        raise InputError(f"{path} holds no samples; record or export it again")
-    wave = torch.from_numpy(samples)
-    wave = wave[None, None] if mono else wave.T[None].contiguous()
-    _check_wave(wave, f"{path}: ")
-    return Audio(wave, rate)
+    samples, rate = read_samples(path, mono)
+    _check_wave(samples, f"{path}: ")
+    return Audio(samples, rate)
 
 
 def _wave(source: "np.ndarray[Any, Any] | Tensor") -> Tensor:
@@ -288,8 +264,9 @@ def _wave(source: "np.ndarray[Any, Any] | Tensor") -> Tensor:
         wave = (wave.float() - (128 if wave.dtype == torch.uint8 else 0)) / full[wave.dtype]
     elif not wave.is_floating_point():
         raise InputError(f"audio of type {wave.dtype} is not understood; give float in [-1, 1], int16, int32 or uint8")
+    wave = wave.float()
     _check_wave(wave)
-    return wave.float()
+    return wave
 
 
 def _check_wave(wave: Tensor, where: str = "") -> None:
@@ -329,9 +306,26 @@ def _tensor(source: "np.ndarray[Any, Any] | Tensor") -> Tensor:
     if isinstance(source, Tensor):
         return source.detach().cpu()
     try:
-        return torch.from_numpy(np.array(source, order="C"))  # a copy: torch warns of read-only arrays
+        # A copy, because torch warns of read-only arrays, and in the machine's byte order, because it knows no other.
+        return torch.from_numpy(np.array(source, source.dtype.newbyteorder("="), order="C"))
     except TypeError as error:
         raise InputError(f"arrays of type {source.dtype} are not understood; give numbers, e.g. float32") from error
+
+
+@contextmanager
+def _pillow(name: str) -> Iterator[None]:
+    """What Pillow says of a damaged or huge image, as InputError; what it says of damaged metadata is not passed on."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"cannot read {name} as an image ({error}); check the file or export it again") from error
 
 
 def _channel_first(source: "np.ndarray[Any, Any] | Tensor") -> Tensor:
@@ -339,7 +333,7 @@ def _channel_first(source: "np.ndarray[Any, Any] | Tensor") -> Tensor:
     if isinstance(source, Tensor) or array.ndim < 3:
         return array
     if array.shape[-1] not in (1, 3, 4):
-        raise InputError(f"numpy images are channel-last, (H, W, 3); got {array.shape}: transpose, or give a tensor")
+        raise InputError(f"numpy images are channel-last, (H, W, 3); got {tuple(array.shape)}: transpose, or give a tensor")
     return array.movedim(-1, -3)
 
 
