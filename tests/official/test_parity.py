@@ -23,10 +23,6 @@ def relative(found: Tensor, wanted: Tensor) -> float:
     return ((found - wanted).abs().max() / wanted.abs().max()).item()
 
 
-def clear_equal(codes: Tensor, wanted: Tensor) -> bool:
-    return torch.equal(codes, wanted)  # the recorded margins are far above float32 rounding: no ties
-
-
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, Tokenizer]:
     return {}
@@ -46,7 +42,7 @@ def test_speech(variant: str, name: str, loaded: dict[str, Tokenizer]) -> None:
     tokenizer, io = official(variant, loaded), recorded.io(case(variant))
     wave, codes = io[f"input.{name}.wav"], io[f"output.{name}.codes"].transpose(0, 1)
     tokens = tokenizer.encode(wave)
-    assert clear_equal(tokens.codes, codes)
+    assert torch.equal(tokens.codes, codes)  # the recorded margins are far above float32 rounding: no ties
     decoded = tokenizer.decode(tokens).waveform
     assert decoded.shape == wave.shape
     assert relative(decoded, io[f"output.{name}.decoded"][..., : wave.shape[-1]]) <= 1e-4
@@ -77,7 +73,7 @@ def test_titok(variant: str, loaded: dict[str, Tokenizer]) -> None:
     latents = tokenizer.encode_latents(io["input.image"])
     assert relative(latents.transpose(1, 2)[:, :, None], io["output.latents"]) <= 1e-4
     tokens = tokenizer.encode(io["input.image"])
-    assert clear_equal(tokens.codes, io["output.tokens"])
+    assert torch.equal(tokens.codes, io["output.tokens"])
     pixels = tokenizer.decode_latents(tokenizer.quantizer.decode(tokens.codes))[..., ::4, ::4]
     assert relative(pixels[:1], io["output.decoded_s4"]) <= 1e-4
     assert relative(pixels[1:], io["output.decoded_second_s4"]) <= 1e-4
