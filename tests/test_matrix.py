@@ -102,7 +102,7 @@ def test_batch_is_single_images(name: str) -> None:
     assert tz.Tokens.cat([tokenizer.encode(x[None]) for x in images]) == batch
     decoded = tokenizer.decode(batch).pixels
     alone = torch.cat([tokenizer.decode(item).pixels for item in batch])
-    torch.testing.assert_close(decoded, alone, rtol=0, atol=1e-4)
+    torch.testing.assert_close(decoded, alone, rtol=0, atol=0.05 / 255)  # a twentieth of an 8-bit step
 
 
 @pytest.mark.parametrize("name", IMAGE)

@@ -1,4 +1,4 @@
-"""`tokenizers-zoo VERB`: list, info, encode, decode, roundtrip, import.
+"""`tokenizers-zoo VERB`: list, info, encode, decode, roundtrip, import, fit, validate, test, predict, export.
 
 Exit codes: 0 all done, 1 something could not be done (said on stderr), 2 wrong usage.
 """
@@ -23,13 +23,22 @@ from .tokens import Tokens
 
 ERRORS = (InputError, TokenError, WeightsError, OSError, ImportError)
 SUFFIXES = {"audio": (".wav", ".flac", ".ogg", ".mp3"), "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp")}
+TRAINING = {
+    "fit": "train a recipe: -c trainers/RECIPE.yaml; every option of it can be overridden, see --print_config",
+    "validate": "the objective on the validation split: -c RECIPE --ckpt_path CKPT",
+    "test": "the objective on the test split: -c RECIPE --ckpt_path CKPT",
+    "predict": "codes of the test split: -c RECIPE --ckpt_path CKPT",
+}
 OUTPUT = {"audio": ".wav", "image": ".png"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
-    args = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        if argv and argv[0] in TRAINING:
+            return _train(argv)
+        args = _parser().parse_args(argv)
         _check_options(args)
         code: int = args.run(args)
         return code
@@ -66,7 +75,31 @@ def _parser() -> argparse.ArgumentParser:
     bring.add_argument("variant")
     bring.add_argument("source", help="file of the authors, or their Hub id")
     bring.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    for name, text in TRAINING.items():
+        verbs.add_parser(name, help=text, add_help=False)
+    export = verb("export", _export, "a training checkpoint -> a weight folder of ours")
+    export.add_argument("checkpoint", type=Path)
+    export.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    export.add_argument("--raw", action="store_true", help="the last weights instead of their moving average")
+    export.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="of the file")
     return parser
+
+
+def _train(argv: Sequence[str]) -> int:
+    try:
+        from .trainers.cli import run
+    except ImportError as error:
+        raise ImportError(f"training needs more packages ({error}); install tokenizers-zoo[train]") from error
+    run(argv)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from .trainers.export import export
+
+    tokenizer = export(args.checkpoint, args.output, not args.raw, getattr(torch, args.dtype))
+    print(f"{args.output}: {tokenizer.name}; load it with tokenizers_zoo.load({str(args.output)!r})")
+    return 0
 
 
 def _check_options(args: argparse.Namespace) -> None:

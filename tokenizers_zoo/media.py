@@ -168,14 +168,17 @@ class Images:
         """The same images on `device`."""
         return Images(self.pixels.to(device))
 
-    def resize_crop(self, size: int) -> "Images":
-        """The shorter side resized to `size` (bicubic, antialiased, clamped to [0, 1]), then the centre `size` x `size`."""
+    def resize_crop(self, size: int, where: float = 0.5) -> "Images":
+        """The shorter side resized to `size` (bicubic, antialiased, clamped to [0, 1]), then `size` x `size` of it.
+
+        where: 0 crops at the top and left, 0.5 the centre, 1 at the bottom and right.
+        """
         height, width = self.pixels.shape[-2:]
         pixels, short = self.pixels, min(height, width)
         if short != size:
             scaled = [max(size, round(side * size / short)) for side in (height, width)]
             pixels = F.interpolate(pixels, scaled, mode="bicubic", antialias=True).clamp(0, 1)
-        top, left = ((side - size) // 2 for side in pixels.shape[-2:])
+        top, left = (int((side - size) * where) for side in pixels.shape[-2:])
         return Images(pixels[..., top : top + size, left : left + size])
 
     def save(self, path: str | Path) -> None:

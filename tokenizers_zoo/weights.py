@@ -102,6 +102,16 @@ def fold_weight_norm(module: nn.Module) -> None:
             parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
 
 
+def load_plain(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Copies what `plain_state` gave into a module whose weight norm is still in place. Raises WeightsError as `load_strict`."""
+    state = dict(state)
+    compare({k: v.shape for k, v in plain_state(module).items()}, {k: v.shape for k, v in state.items()}, what)
+    for name, part in module.named_modules():
+        if parametrize.is_parametrized(part, "weight"):
+            part.weight = state.pop(f"{name}.weight").to(part.weight)
+    module.load_state_dict(state, strict=False)
+
+
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Copies `state` into `module`. Raises WeightsError that lists missing, surplus and mis-shaped keys."""
     compare({k: v.shape for k, v in module.state_dict().items()}, {k: v.shape for k, v in state.items()}, what)

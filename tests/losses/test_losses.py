@@ -37,8 +37,8 @@ def test_d_axis_distillation() -> None:
 
 def test_combined_distillation() -> None:
     student, second, *teachers = inputs("distill.student", "distill.student2", "distill.teacher_sm", "distill.teacher_lm")
-    check(CombinedDistillation(DAxisDistillation())(student, teachers), "distill.combined_average")
-    check(CombinedDistillation(DAxisDistillation(), [0.8, 0.2])(student, teachers), "distill.combined_0.8_0.2")
+    check(CombinedDistillation(DAxisDistillation())(student, *teachers), "distill.combined_average")
+    check(CombinedDistillation(DAxisDistillation(), [0.8, 0.2])(student, *teachers), "distill.combined_0.8_0.2")
     locked = 0.3 * DAxisDistillation()(student, teachers[0]) + 0.7 * DAxisDistillation()(second, teachers[1])
     check(locked, "distill.combined_locked_0.3_0.7")
 

@@ -2,7 +2,14 @@
 
 Source: TiTok (arXiv 2406.07550; bytedance/1d-tokenizer, modeling/modules/blocks.py). Both sides see one sequence,
 [class token, patches row by row, latents]; learned absolute positions, so the image size is fixed.
+
+The start is not the published one (normal, 0.02), under which a small model spends its first thousand steps on finding out
+which latent should look where. Here positions start as sinusoids, a latent's as that of the patch at its place in raster order;
+the first block's keys start as doubled queries, so that equal positions attend to each other; patches are centred and pixels
+start at mid-grey.
 """
+
+import math
 
 import torch
 from einops import rearrange
@@ -10,7 +17,7 @@ from torch import Tensor, nn
 
 from .base import ImageDecoder, ImageEncoder
 from .conv2d import VQGANDecoder
-from .transformer import Transformer
+from .transformer import Transformer, TransformerBlock
 
 
 class ViTEncoder1D(ImageEncoder):
@@ -35,9 +42,13 @@ class ViTEncoder1D(ImageEncoder):
         self.dim, self.positions, self.image_size, self.legacy_reshape = dim, positions, image_size, legacy_reshape
         self.grid = image_size // patch_size
         self.patch_embed = nn.Conv2d(3, width, patch_size, patch_size)
+        with torch.no_grad():  # sees 4 (x - 0.5)
+            self.patch_embed.bias.copy_(-2 * self.patch_embed.weight.sum((1, 2, 3)))  # type: ignore[union-attr]
+            self.patch_embed.weight.mul_(4)
         self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions)
         self.latents = nn.Parameter(torch.randn(positions, width) * width**-0.5)
         self.transformer = Transformer(width, depth, heads)
+        align(self.transformer)
         self.out_proj = nn.Linear(width, dim)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -75,6 +86,7 @@ class ViTDecoder1D(ImageDecoder):
         self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions)
         self.mask_token = nn.Parameter(torch.randn(width) * width**-0.5)
         self.transformer = Transformer(width, depth, heads)
+        align(self.transformer)
         self.head = head
 
     def features(self, latents: Tensor) -> Tensor:
@@ -98,6 +110,9 @@ class PatchHead(nn.Module):
         self.patch_size = patch_size
         self.to_patch = nn.Conv2d(width, 3 * patch_size**2, 1)
         self.smooth = nn.Conv2d(3, 3, 3, padding=1)
+        nn.init.constant_(self.to_patch.bias, 0.5)  # type: ignore[arg-type]
+        nn.init.dirac_(self.smooth.weight)
+        nn.init.zeros_(self.smooth.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) -> (B, 3, h * patch_size, w * patch_size)."""
@@ -105,15 +120,26 @@ class PatchHead(nn.Module):
         return self.smooth(rearrange(self.to_patch(x), "b (p q c) h w -> b c (h p) (w q)", p=p, q=p))
 
 
-class ProxyCodeHead(nn.Module):
+class ProxyLogitsHead(nn.Module):
+    """Patch features -> logits over proxy codes: what ProxyCodeHead starts with, alone, for TiTok's first stage."""
+
+    def __init__(self, width: int, codebook_size: int):
+        super().__init__()
+        self.to_logits = nn.Sequential(nn.Conv2d(width, 2 * width, 1), nn.Tanh(), nn.Conv2d(2 * width, codebook_size, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) -> (B, codebook_size, h, w)."""
+        return self.to_logits(x)
+
+
+class ProxyCodeHead(ProxyLogitsHead):
     """Patch features -> logits over the codes of a frozen 2D tokenizer -> its decoder (TiTok's two-stage training).
 
     Pixels come from the *expectation* over the proxy codebook, softmax without temperature, in training and inference alike.
     """
 
     def __init__(self, width: int, codebook_size: int, decoder: VQGANDecoder):
-        super().__init__()
-        self.to_logits = nn.Sequential(nn.Conv2d(width, 2 * width, 1), nn.Tanh(), nn.Conv2d(2 * width, codebook_size, 1))
+        super().__init__(width, codebook_size)
         self.codebook = nn.Embedding(codebook_size, decoder.dim)
         self.decoder = decoder
 
@@ -129,7 +155,23 @@ def with_class_token(x: Tensor, token: Tensor) -> Tensor:
 
 
 def _embeddings(width: int, grid: int, positions: int) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
-    """Class token (width,), positions of class token and patches, positions of the latents; deviation width^-0.5."""
-    shapes = [(width,), (grid**2 + 1, width), (positions, width)]
-    class_token, position_embed, latent_embed = (nn.Parameter(torch.randn(shape) * width**-0.5) for shape in shapes)
-    return class_token, position_embed, latent_embed
+    """Class token (width,), positions of class token and patches, positions of the latents."""
+    class_token, class_position = torch.randn(2, width) * width**-0.5
+    places = sinusoids(width, grid)
+    latents = places[torch.arange(positions) * grid**2 // positions]
+    return nn.Parameter(class_token), nn.Parameter(torch.cat([class_position[None], places])), nn.Parameter(latents)
+
+
+def sinusoids(width: int, grid: int) -> Tensor:
+    """Positions of a grid x grid picture, (grid^2, width) of unit variance: sines and cosines of row and column."""
+    half = torch.arange(grid)
+    waves = math.pi / 2 * (2 * grid) ** -torch.linspace(0, 1, -(-width // 4))
+    angles = [at[:, None] * waves for at in (half.repeat_interleave(grid), half.repeat(grid))]
+    return math.sqrt(2) * torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)[:, :width]
+
+
+def align(transformer: Transformer) -> None:
+    """Lets equal positions attend to each other: the first block's keys become its queries, doubled."""
+    first: TransformerBlock = transformer.blocks[0]  # type: ignore[assignment]  # a ModuleList forgets what it holds
+    query, key, _ = first.attention.in_proj.weight.data.chunk(3)
+    key.copy_(2 * query)

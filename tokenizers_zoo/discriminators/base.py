@@ -14,15 +14,21 @@ class Judgement(NamedTuple):
 
 
 class Discriminators(nn.Module):
-    """Several discriminators on the same media, their judgements in one list."""
+    """Several discriminators on the same media, their judgements in one list.
 
-    def __init__(self, discriminators: list[nn.Module]):
+    match_logits: whether the logits of each count among its feature maps too, as HiFi-GAN's do; default: of none.
+    """
+
+    def __init__(self, discriminators: list[nn.Module], match_logits: list[bool] | None = None):
         super().__init__()
         self.discriminators = nn.ModuleList(discriminators)
+        self.match_logits = match_logits or [False] * len(discriminators)
 
     def forward(self, x: Tensor) -> list[Judgement]:
         """Media (B, C, ...) -> judgements of all."""
-        return [judgement for part in self.discriminators for judgement in part(x)]
+        pairs = zip(self.discriminators, self.match_logits, strict=True)
+        judged = [(judgement, match) for part, match in pairs for judgement in part(x)]
+        return [Judgement(logits, [*features, logits] if match else features) for (logits, features), match in judged]
 
 
 def run(layers: nn.ModuleList, last: nn.Module, x: Tensor, slope: float) -> Judgement:

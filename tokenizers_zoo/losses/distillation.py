@@ -42,7 +42,7 @@ class CombinedDistillation(nn.Module):
         super().__init__()
         self.distance, self.weights = distance, weights
 
-    def forward(self, student: Tensor, teachers: list[Tensor]) -> Tensor:
+    def forward(self, student: Tensor, *teachers: Tensor) -> Tensor:
         """(B, T, D) and one (B, T', D) a teacher -> scalar."""
         weights = self.weights or [1 / len(teachers)] * len(teachers)
         terms = [w * self.distance(student, teacher) for w, teacher in zip(weights, teachers, strict=True)]

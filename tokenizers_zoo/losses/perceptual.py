@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..weights import compare, read_state
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -79,3 +81,25 @@ class FeatureDistance(nn.Module):
             wanted = self.features(target)
         pairs = zip(self.features(output), wanted, strict=True)
         return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).sum()
+
+
+class TimmNetwork(nn.Module):
+    """A classifier of timm as a frozen network: `name` with its published weights, or with those of a local safetensors file.
+
+    Its layers are called as in timm after `network.`, e.g. the tap "network.blocks.4" of an EfficientNet.
+    """
+
+    def __init__(self, name: str, weights: str | None = None):
+        super().__init__()
+        import timm
+
+        self.network = timm.create_model(name, pretrained=weights is None)
+        if weights is not None:
+            state = read_state(weights)
+            wanted = {k: v for k, v in self.network.state_dict().items() if not k.endswith("num_batches_tracked")}
+            compare({k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in state.items()}, name)
+            self.network.load_state_dict(state, strict=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) -> logits."""
+        return self.network(x)

@@ -1,0 +1,152 @@
+"""Manifests, random draws, and what happens to files that cannot be read."""
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import DATA
+from runs import audio_data, image_data
+
+import tokenizers_zoo as tz
+from tokenizers_zoo.trainers.audio_data import AudioData
+from tokenizers_zoo.trainers.data import Positions
+from tokenizers_zoo.trainers.image_data import ImageData
+from tokenizers_zoo.trainers.manifest import Row, of_split, read_manifest, write_manifest
+
+CLIP = DATA / "sense_and_sensibility_0870.wav"
+
+
+def test_manifests_of_all_kinds_say_the_same(tmp_path: Path) -> None:
+    rows = [
+        {"path": "a.wav", "text": "one, two", "speaker": "s", "split": "train"},
+        {"path": "b/c.wav", "text": "three", "split": "test"},
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (tmp_path / "m.csv").write_text('path,text,speaker,split\na.wav,"one, two",s,train\nb/c.wav,three,,test\n')
+    (tmp_path / "m.tsv").write_text("path\tcaption\tspeaker\tsplit\na.wav\tone, two\ts\ttrain\nb/c.wav\tthree\t\ttest\n")
+    wanted = [Row(tmp_path / "a.wav", "one, two", "s", "train"), Row(tmp_path / "b/c.wav", "three", "", "test")]
+    for name in ("m.jsonl", "m.csv", "m.tsv"):
+        assert read_manifest(tmp_path / name, ()) == wanted, name
+    write_manifest(tmp_path / "again.csv", wanted)
+    assert read_manifest(tmp_path / "again.csv", ()) == wanted
+    assert of_split(wanted, "test") == wanted[1:]
+    with pytest.raises(tz.InputError, match="there are test, train"):
+        of_split(wanted, "valid")
+
+
+def test_parquet_manifest(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"path": ["a.wav"], "text": ["one"]}), tmp_path / "m.parquet")
+    assert read_manifest(tmp_path / "m.parquet", ()) == [Row(tmp_path / "a.wav", "one")]
+
+
+def test_a_folder_is_a_manifest(tmp_path: Path) -> None:
+    for name in ("train/x/1.jpg", "val/2.jpg", "other/3.jpg", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [(row.path.name, row.split) for row in read_manifest(tmp_path, (".jpg",))] == [
+        ("3.jpg", ""),
+        ("1.jpg", "train"),
+        ("2.jpg", "valid"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("m.csv", "file\na.wav\n", "column `path`, it has file"),
+        ("m.csv", "path,seconds\na.wav,long\n", "seconds must be a number"),
+        ("m.jsonl", "{nothing", "not JSON"),
+        ("m.csv", "path\n", "names no files"),
+        ("m.xlsx", "", "use .csv, .tsv, .jsonl or .parquet"),
+    ],
+)
+def test_bad_manifests(name: str, text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(tz.InputError, match=message):
+        read_manifest(tmp_path / name, ())
+    with pytest.raises(tz.InputError, match="no such manifest"):
+        read_manifest(tmp_path / "none.csv", ())
+
+
+def test_draws_depend_on_seed_and_number_alone() -> None:
+    first, again, other = (audio_data(seed=seed).draws()[0] for seed in (0, 0, 1))
+    order = [first[n]["media"] for n in (5, 3, 5)]
+    assert torch.equal(order[0], order[2])
+    assert torch.equal(again[5]["media"], order[0])
+    assert not torch.equal(other[5]["media"], order[0])
+    assert order[0].shape == (1, 8000)
+
+
+def test_workers_draw_the_same_as_one_process() -> None:
+    alone, helped = image_data(), image_data()
+    helped.workers = 1
+    for a, b in zip(alone.train_dataloader(), helped.train_dataloader(), strict=True):
+        assert torch.equal(a["media"], b["media"])
+
+
+def test_processes_share_the_draws_and_epochs_differ() -> None:
+    parts = [Positions(10, rank, 3) for rank in range(3)]
+    assert [list(part) for part in parts] == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]  # equal shares: none waits for another
+    parts[0].set_epoch(1)
+    parts[0].skip = 1
+    assert list(parts[0]) == [13, 16]
+    assert list(parts[0]) == [10, 13, 16]
+
+
+def test_every_photo_comes_once_an_epoch() -> None:
+    data = image_data()
+    dataset, length = data.draws()
+    assert length == 3
+    sums = lambda epoch: sorted(float(dataset[3 * epoch + n]["media"].sort(-1).values.mean()) for n in range(3))  # noqa: E731
+    assert len(set(sums(0))) == 3
+
+
+def test_loudness_and_gain() -> None:
+    crop = audio_data(loudness=-30.0).draws()[0][0]["media"]
+    assert 10 * float(crop.square().mean().log10()) == pytest.approx(-30, abs=0.01)
+    loud = audio_data(loudness=20.0).draws()[0][0]["media"]
+    assert float(loud.abs().max()) == pytest.approx(1.0)
+    levels = {
+        round(float(audio_data(gain=6.0, loudness=-30.0).draws()[0][n]["media"].square().mean().log10()), 2) for n in range(4)
+    }
+    assert len(levels) == 4
+
+
+def test_short_clips_end_in_silence_and_other_rates_are_resampled(tmp_path: Path) -> None:
+    tz.Audio(torch.rand(1, 2, 2205) - 0.5, 22050).save(tmp_path / "short.wav")
+    sample = AudioData(str(tmp_path), 16000, seconds=0.5, workers=0).draws()[0][0]["media"]
+    assert sample.shape == (1, 8000)
+    assert float(sample[:, :1500].abs().max()) > 0.1
+    assert float(sample[:, 1610:].abs().max()) == 0.0
+
+
+def test_unreadable_files_are_counted_and_limited(tmp_path: Path) -> None:
+    shutil.copy(CLIP, tmp_path / "good.wav")
+    (tmp_path / "manifest.csv").write_text("path,seconds\ngood.wav,7\nmissing.wav,7\nnoise.wav,7\n")
+    (tmp_path / "noise.wav").write_bytes(b"no audio at all")
+    data = AudioData(str(tmp_path / "manifest.csv"), 16000, workers=0, max_unreadable=3).draws()[0]
+    with pytest.warns(UserWarning, match="skipped"):
+        samples = [data[n] for n in range(2)]
+    assert all(float(sample["media"].abs().max()) > 0 for sample in samples)
+    with warnings.catch_warnings(action="ignore"), pytest.raises(tz.InputError, match="the limit is 3"):
+        [data[n] for n in range(50)]
+
+
+def test_a_broken_photo_is_skipped(tmp_path: Path) -> None:
+    shutil.copy(DATA / "chelsea.jpg", tmp_path / "good.jpg")
+    (tmp_path / "empty.jpg").touch()
+    data = ImageData(str(tmp_path), 64, workers=0).draws()[0]
+    with pytest.warns(UserWarning, match="empty.jpg"):
+        assert all(data[n]["media"].shape == (3, 64, 64) for n in range(4))
+
+
+def test_validation_is_the_same_every_time() -> None:
+    first, second = (next(iter(audio_data().val_dataloader()))["media"] for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.shape == (2, 1, 16000)

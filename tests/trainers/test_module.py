@@ -1,0 +1,121 @@
+"""The Lightning module: what a step does, and that a break in a run changes nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import DATA
+from runs import audio_data, audio_module, fit, image_data, image_module
+from torch import nn
+
+import tokenizers_zoo as tz
+from tokenizers_zoo.trainers.cli import HARMLESS
+from tokenizers_zoo.trainers.export import export
+from tokenizers_zoo.trainers.module import TokenizerModule
+from tokenizers_zoo.trainers.objective import Term
+
+pytestmark = pytest.mark.filterwarnings(
+    *(f"ignore:{message}" for message in HARMLESS), "ignore:.*LeafSpec", "ignore:.*is not empty"
+)
+
+
+def test_a_run_with_a_break_equals_one_without(tmp_path: Path) -> None:
+    whole = audio_module()
+    losses = fit(whole, audio_data(), 7, tmp_path / "whole")
+    fit(audio_module(), audio_data(), 3, tmp_path / "broken")  # breaks in the middle of the second epoch
+    torch.manual_seed(99)
+    resumed = audio_module()
+    rest = fit(resumed, audio_data(), 7, tmp_path / "broken", resume=tmp_path / "broken" / "last.ckpt")
+    assert rest == losses[3:]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_the_adversary_waits_for_its_step_and_steps_are_the_generators(tmp_path: Path) -> None:
+    module = audio_module()
+    before = [p.clone() for p in module.adversary.parameters()]
+    losses = fit(module, audio_data(), 2, tmp_path / "two")
+    assert all("discriminator" not in step for step in losses)
+    assert all(torch.equal(a, b) for a, b in zip(before, module.adversary.parameters(), strict=True))
+    losses = fit(audio_module(), audio_data(), 4, tmp_path / "four")
+    assert [("discriminator" in step) for step in losses] == [False, False, True, True]
+
+
+def test_exported_weights_are_the_average_and_decode_the_same(tmp_path: Path) -> None:
+    module = image_module()
+    fit(module, image_data(), 4, tmp_path)
+    export(tmp_path / "last.ckpt", tmp_path / "folder")
+    loaded, average = tz.load(tmp_path / "folder"), module.averaged.eval()
+    tokens = loaded.encode(DATA / "chelsea.jpg")
+    assert loaded.name == "titok-tiny"
+    assert torch.equal(tokens.codes, average.encode(DATA / "chelsea.jpg").codes)
+    assert torch.equal(loaded.decode(tokens).pixels, average.decode(tokens).pixels)
+    assert not any("discriminator" in key for key in loaded.state_dict())
+    export(tmp_path / "last.ckpt", tmp_path / "raw", averaged=False)
+    assert torch.equal(tz.load(tmp_path / "raw").encoder.latents, module.tokenizer.encoder.latents)
+    assert not torch.equal(tz.load(tmp_path / "raw").encoder.latents, loaded.encoder.latents)
+
+
+def test_export_refuses_other_files(tmp_path: Path) -> None:
+    with pytest.raises(tz.WeightsError, match="no such checkpoint"):
+        export(tmp_path / "none.ckpt", tmp_path / "folder")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(tz.WeightsError, match="tokenizers-zoo fit"):
+        export(tmp_path / "other.ckpt", tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+def test_frozen_parts_neither_learn_nor_move(tmp_path: Path) -> None:
+    module = image_module(frozen=("encoder", "quantizer"))
+    before = {k: v.clone() for k, v in module.tokenizer.state_dict().items()}
+    fit(module, image_data(), 2, tmp_path)
+    moved = {k.split(".")[0] for k, v in module.tokenizer.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == {"decoder"}
+    assert not module.tokenizer.encoder.training
+    assert all(p.grad is None for p in module.tokenizer.encoder.parameters())
+
+
+def test_accumulated_batches_equal_one_large_batch(tmp_path: Path) -> None:
+    plain = {"adversary": None, "ema": None, "clip": None}
+    large, small = image_module(**plain), image_module(accumulate=2, **plain)
+    fit(large, image_data(), 1, tmp_path / "large")
+    data = image_data()
+    data.batch_size = 1
+    assert len(fit(small, data, 1, tmp_path / "small")) == 2
+    for a, b in zip(large.tokenizer.parameters(), small.tokenizer.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_clipping_applies(tmp_path: Path) -> None:
+    """Plain gradient descent at rate 1 moves the weights by the clipped norm, and no further."""
+    torch.manual_seed(0)
+    sgd = {"optimizer": lambda p: torch.optim.SGD(p, 1.0), "schedule": None, "adversary": None, "ema": None}
+    base = image_module()
+    module = TokenizerModule("x", base.tokenizer, {"squared": Term(nn.MSELoss(), 100.0)}, clip=0.01, **sgd)
+    before = [p.detach().clone() for p in module.tokenizer.parameters()]
+    fit(module, image_data(), 1, tmp_path)
+    moved = torch.stack([(a - b).norm() for a, b in zip(before, module.tokenizer.parameters(), strict=True)]).norm()
+    assert float(moved.detach()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_starts_from_a_weight_folder(tmp_path: Path) -> None:
+    source = image_module().tokenizer
+    source.save_pretrained(tmp_path)
+    torch.manual_seed(7)
+    module = image_module(initial=str(tmp_path))
+    assert torch.equal(module.tokenizer.encoder.latents, source.encoder.latents)
+    speech = audio_module().tokenizer
+    with pytest.raises(tz.WeightsError, match="do not fit"):
+        TokenizerModule("x", speech, {}, initial=str(tmp_path))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    module = image_module(objective={"squared": Term(nn.MSELoss(), float("nan"))})
+    with pytest.raises(tz.InputError, match="lower the learning rate"):
+        fit(module, image_data(), 1, tmp_path)
+
+
+def test_a_loss_names_the_input_that_is_missing(tmp_path: Path) -> None:
+    module = image_module(objective={"kl": Term(nn.Identity(), 1.0, ("kl",))})
+    with pytest.raises(tz.InputError, match=r"the loss 'kl' needs kl; there are latents, media, output"):
+        fit(module, image_data(), 1, tmp_path)

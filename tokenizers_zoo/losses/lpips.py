@@ -1,0 +1,63 @@
+"""LPIPS with VGG-16 (arXiv 1801.03924; richzhang/PerceptualSimilarity, and its copy in bytedance/1d-tokenizer)."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..weights import read_state
+
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of inputs in [-1, 1]
+TAPS = (3, 8, 15, 22, 29)  # the last ReLU of each of VGG's five stages
+CHANNELS = (64, 128, 256, 512, 512)
+
+
+class LPIPS(nn.Module):
+    """Squared difference of unit-normalised VGG maps, weighted by channel, averaged over the picture, summed over five stages.
+
+    vgg: a state dict of torchvision's vgg16 as a local file; None lets torchvision download ImageNet's. The channel weights
+    (version 0.1) come with torchmetrics.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, vgg: str | None = None):
+        super().__init__()
+        import torchmetrics
+        import torchvision
+
+        weights = torchvision.models.VGG16_Weights.IMAGENET1K_V1 if vgg is None else None
+        network = torchvision.models.vgg16(weights=weights)
+        if vgg is not None:
+            network.load_state_dict(read_state(vgg))
+        self.features = network.features[: TAPS[-1] + 1]
+        heads = read_state(Path(torchmetrics.__file__).parent / "functional/image/lpips_models/vgg.pth")
+        self.heads = nn.ParameterList(heads[f"lin{i}.model.1.weight"] for i in range(len(TAPS)))
+        self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None], persistent=False)
+        self.register_buffer("scale", torch.tensor(SCALE)[:, None, None], persistent=False)
+        for module in self.features:
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # a map is read after the next layer has run
+        self.requires_grad_(False)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Unit-normalised maps of images in [0, 1], one a stage."""
+        x, found = (2 * images - 1 - self.shift) / self.scale, []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in TAPS:
+                found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        return found
+
+    def distances(self, output: Tensor, target: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] -> the distance of each pair, (B,)."""
+        with torch.no_grad():
+            wanted = self.maps(target)
+        pairs = zip(self.maps(output), wanted, self.heads, strict=True)
+        return torch.stack([F.conv2d((a - b).square(), head).mean(dim=(1, 2, 3)) for a, b, head in pairs]).sum(0)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] -> mean over the batch."""
+        return self.distances(output, target).mean()

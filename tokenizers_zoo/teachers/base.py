@@ -1,0 +1,43 @@
+"""What a teacher is: a frozen model that gives features of one clip."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import WeightsError
+
+RATE = 16000  # Hz: every speech model of the field listens at this rate
+
+
+class Teacher(nn.Module, ABC):
+    """One clip (mono, 16 kHz) and its text -> features (T, dim) at `frame_rate` frames a second.
+
+    identity: what a feature cache is keyed by: model, layer, and whatever else changes the features.
+    """
+
+    dim: int
+    frame_rate: float = 50.0
+    identity: str
+
+    @abstractmethod
+    def forward(self, waveform: Tensor, text: str) -> Tensor:
+        """Samples (S,) in [-1, 1] at 16 kHz, and what is said in them -> features (T, dim)."""
+
+
+def open_model(auto: Any, path: str, **options: Any) -> Any:
+    """`auto.from_pretrained(path)`. Raises WeightsError with the reason where that fails; remote code is never run."""
+    try:
+        return auto.from_pretrained(str(Path(path).expanduser()), trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise WeightsError(
+            f"cannot open {path} as {auto.__name__} ({reason}); give a Hugging Face name or a local folder"
+        ) from error
+
+
+def pick(states: list[Tensor], layer: int | str) -> Tensor:
+    """One of the hidden states (0 is what enters the first block), or with "average" the mean of all."""
+    return torch.stack(states).mean(0) if layer == "average" else states[int(layer)]

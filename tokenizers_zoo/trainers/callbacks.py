@@ -1,0 +1,116 @@
+"""What a training run shows besides its losses: codebook use, reconstructions, speed."""
+
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from ..tokenizer import Reconstruction
+from .data import Batch
+
+
+class CodebookMonitor(lightning.Callback):
+    """Perplexity and usage of every codebook over the last `every` batches, as a fraction of its size, with an alarm on collapse.
+
+    alarm: a codebook whose perplexity stays below this fraction after `patience` steps is warned about, once per `every` batches.
+    """
+
+    def __init__(self, every: int = 100, alarm: float = 0.02, patience: int = 1000):
+        self.every, self.alarm, self.patience = every, alarm, patience
+        self.counts: list[Tensor] = []
+        self.batches = 0
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Counts codes; every `every` batches logs and starts anew."""
+        result: Reconstruction = outputs["result"]
+        if result.quantized is None:
+            return
+        rows = [row[row >= 0] for row in result.quantized.codes.transpose(0, 1).flatten(1)]
+        found = [torch.bincount(row, minlength=n) for row, n in zip(rows, result.quantized.codebook_sizes, strict=True)]
+        self.counts = [a + b for a, b in zip(self.counts, found, strict=True)] if self.counts else found
+        self.batches += 1
+        if self.batches == self.every:
+            self._report(trainer, module)
+            self.counts, self.batches = [], 0
+
+    def _report(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        shares = [count / count.sum().clamp(min=1) for count in self.counts]
+        # no more entries than codes can be seen; of a large codebook a short count shows only its own length
+        sizes = [min(len(count), max(1, int(count.sum()))) for count in self.counts]
+        perplexity = [float(torch.special.entr(p).sum().exp()) / n for p, n in zip(shares, sizes, strict=True)]
+        usage = [int((p > 0).sum()) / n for p, n in zip(shares, sizes, strict=True)]
+        for k, (p, u) in enumerate(zip(perplexity, usage, strict=True)):
+            module.log_dict({f"codebook/perplexity_{k}": p, f"codebook/usage_{k}": u})
+        low = [str(k) for k, p in enumerate(perplexity) if p < self.alarm]
+        if low and trainer.global_step >= self.patience:
+            warnings.warn(
+                f"codebook collapse at step {trainer.global_step}: perplexity of codebook {', '.join(low)} is below "
+                f"{self.alarm:.0%} of its size; start it by k-means, revive dead codes, or use FSQ",
+                stacklevel=2,
+            )
+
+
+class Throughput(lightning.Callback):
+    """Steps and samples (clips or images) a second of this process, over every `every` batches, loading included."""
+
+    def __init__(self, every: int = 50):
+        self.every, self.samples, self.since = every, 0, 0.0
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, module: Any, batch: Batch, batch_idx: int) -> None:
+        """Starts the clock at the first batch."""
+        self.since = self.since or time.perf_counter()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Logs and starts anew."""
+        self.samples += len(batch["media"])
+        if (batch_idx + 1) % self.every == 0:
+            seconds = time.perf_counter() - self.since
+            steps = self.every / getattr(module, "accumulate", 1)
+            module.log_dict({"speed/samples": self.samples / seconds, "speed/steps": steps / seconds})
+            self.samples, self.since = 0, time.perf_counter()
+
+
+class Reconstructions(lightning.Callback):
+    """Logs the first `items` of validation to TensorBoard: pairs of pictures, or audio with spectrogram pairs as a picture."""
+
+    def __init__(self, items: int = 4):
+        self.items = items
+
+    def on_validation_batch_end(
+        self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Original above reconstruction."""
+        writer: Any = getattr(trainer.logger, "experiment", None)
+        decoded: Tensor = outputs["result"].output
+        if batch_idx or not hasattr(writer, "add_image") or decoded.shape != batch["media"].shape:
+            return  # TiTok's first stage gives logits
+        media, output = (x[: self.items].detach().float().cpu() for x in (batch["media"], decoded))
+        step = trainer.global_step
+        if media.shape[1] == 3:
+            writer.add_image("reconstructions", grid([media, output.clamp(0, 1)]), step)
+            return
+        rate = module.tokenizer.sample_rate
+        writer.add_image("spectrograms", grid([spectrogram(media), spectrogram(output)]), step)
+        for i, (original, copy) in enumerate(zip(media, output, strict=True)):
+            writer.add_audio(f"clip_{i}/original", original, step, rate)
+            writer.add_audio(f"clip_{i}/decoded", copy.clamp(-1, 1), step, rate)
+
+
+def grid(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of pictures (N, C, H, W) -> one picture (C, rows * H, N * W)."""
+    return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
+
+
+def spectrogram(waveform: Tensor, n_fft: int = 512) -> Tensor:
+    """(B, 1, S) -> grey pictures (B, 1, n_fft / 2 + 1, frames), low frequencies at the bottom, 80 dB from black to white."""
+    window = torch.hann_window(n_fft, device=waveform.device)
+    spectrum = torch.stft(waveform[:, 0], n_fft, n_fft // 4, window=window, return_complex=True).abs()
+    db = 20 * spectrum.clamp(min=1e-5).log10()
+    top = db.amax(dim=(1, 2), keepdim=True)
+    return ((db - top + 80) / 80).clamp(0, 1).flip(1)[:, None]

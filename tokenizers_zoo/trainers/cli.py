@@ -1,0 +1,81 @@
+"""The training verbs: fit, validate, test, predict (Lightning's), and export."""
+
+import importlib
+import os
+import pkgutil
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningCLI
+
+from .. import zoo
+from .callbacks import CodebookMonitor, Reconstructions, Throughput
+from .data import MediaData
+from .module import TokenizerModule
+
+ROOMS = ("losses", "discriminators", "teachers", "trainers")
+HARMLESS = (  # Lightning's remarks on what is meant so
+    ".*in eval mode at the start of training",  # averaged weights, frozen parts, teachers
+    "Using ModelCheckpoint with manual optimization",  # that its checkpoints hold what a step made
+    ".*does not have many workers",
+    ".*smaller than the logging interval",
+)
+DEFAULTS = {
+    "use_distributed_sampler": False,  # our own shares the draws among processes
+    "check_val_every_n_epoch": None,  # validation goes by steps
+    "log_every_n_steps": 20,
+    "enable_model_summary": False,
+    "callbacks": [CodebookMonitor(), Throughput(), Reconstructions()],
+}
+
+
+class TrainingCLI(LightningCLI):
+    """LightningCLI over TokenizerModule and our data modules; classes of this library are named without their module."""
+
+    def instantiate_classes(self) -> None:
+        """Also notes the assembly, in the words of the zoo: checkpoints and `export` carry it."""
+        super().instantiate_classes()
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        self.model.tokenizer.config = assembly(config.model.tokenizer)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Runs a training verb with its options."""
+    sys.argv = sys.argv[:1]  # LightningCLI warns when it is given options while the process has some of its own
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # a checkpoint to resume from is never unpickled
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message)
+    zoo.registry()
+    for room in ROOMS:  # what is imported can be named
+        package = importlib.import_module(f"tokenizers_zoo.{room}")
+        for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(info.name)
+    torch.backends.cuda.enable_flash_sdp(
+        torch.cuda.is_available()
+    )  # on CPUs plain attention trains 1.8 times as fast in bfloat16
+    TrainingCLI(
+        TokenizerModule,
+        MediaData,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        trainer_defaults=DEFAULTS,
+        save_config_kwargs={"overwrite": True},
+        args=list(argv),
+    )
+
+
+def assembly(config: Any) -> Any:
+    """A parsed subclass config -> {class_path, init_args} with bare class names, as `zoo.build` reads it."""
+    if isinstance(config, Namespace):
+        config = {key: value for key, value in config.as_dict().items() if not key.startswith("__")}
+    if isinstance(config, dict):
+        parts = {key: assembly(value) for key, value in config.items() if not key.startswith("__")}
+        if "class_path" in parts:
+            parts["class_path"] = parts["class_path"].rsplit(".", 1)[-1]
+        return parts
+    return [assembly(item) for item in config] if isinstance(config, list | tuple) else config

@@ -1,0 +1,171 @@
+"""Data modules: what a training run reads, in an order that depends on the seed and the position alone."""
+
+import math
+import multiprocessing
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from ..errors import InputError
+from .manifest import Row
+
+Batch = dict[str, Any]
+
+
+class Positions(DistributedSampler[int]):
+    """Running numbers of samples: epoch after epoch, this process's share of them, resumable in the middle of an epoch.
+
+    skip: numbers of this process that the next pass leaves out. (A DistributedSampler, so that Lightning leaves it alone.)
+    """
+
+    def __init__(self, length: int, rank: int, world: int):
+        self.length, self.rank, self.world, self.skip, self.epoch = length, rank, world, 0, 0
+
+    def __len__(self) -> int:
+        return self.length // self.world
+
+    def __iter__(self) -> Iterator[int]:
+        skip, self.skip = self.skip, 0
+        start = self.epoch * self.length + self.rank
+        return iter(range(start + skip * self.world, start + len(self) * self.world, self.world))
+
+
+class Draws(Dataset[Batch]):
+    """Sample number n of endless random draws: file and crop follow from (seed, n), whatever the worker or the resume.
+
+    choose: generator, n -> row. read: row, generator -> sample. A file that cannot be read is warned about and another drawn;
+    after `limit` of them the run ends with InputError.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[torch.Generator, int], Row],
+        read: Callable[[Row, torch.Generator], Batch],
+        seed: int,
+        limit: int,
+    ):
+        self.choose, self.read, self.seed, self.limit = choose, read, seed, limit
+        self.failures = multiprocessing.Value("i", 0)  # one count for all workers
+
+    def __getitem__(self, n: int) -> Batch:
+        generator = seeded(self.seed, n)
+        while True:
+            row = self.choose(generator, n)
+            try:
+                return self.read(row, generator)
+            except (InputError, FileNotFoundError) as error:
+                self._count(error)
+                n = int(torch.randint(1 << 40, (), generator=generator))
+
+    def _count(self, error: Exception) -> None:
+        with self.failures.get_lock():
+            self.failures.value += 1
+            count = self.failures.value
+        if count > self.limit:
+            raise InputError(f"{count} files could not be read, the limit is {self.limit}; the last: {error}") from error
+        warnings.warn(f"skipped ({count} of at most {self.limit}): {error}", stacklevel=2)
+
+
+def seeded(seed: int, n: int) -> torch.Generator:
+    """Random numbers of (seed, n). Torch's generator looks at 32 bits of a seed, so runs are spread over them."""
+    return torch.Generator().manual_seed((seed * 0x9E3779B1 + n) & 0xFFFFFFFF)
+
+
+class Fixed(Dataset[Batch]):
+    """The same samples every time, for validation: row n is read with a generator of seed n."""
+
+    def __init__(self, rows: list[Row], read: Callable[[Row, torch.Generator], Batch]):
+        self.rows, self.read = rows, read
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, n: int) -> Batch:
+        return self.read(self.rows[n], torch.Generator().manual_seed(n))
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """A loader over Positions that goes on where a checkpoint was written; Lightning asks for the state."""
+
+    taken = 0  # batches of this epoch
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            self.taken += 1
+            yield batch
+        self.taken = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """How much of the epoch is done."""
+        return {"taken": self.taken % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leaves that much out of the next pass."""
+        assert isinstance(self.sampler, Positions)
+        assert self.batch_size is not None
+        self.taken = state["taken"]
+        self.sampler.skip = self.taken * self.batch_size
+
+
+class MediaData(lightning.LightningDataModule):
+    """What AudioData and ImageData share: the loaders.
+
+    batch_size: of one process. workers: loading processes. seed: of the draws. valid_items: how many files of the split `valid`
+    (or else `test`) are validated on, spread evenly over it. max_unreadable: files.
+    """
+
+    suffixes: tuple[str, ...]
+
+    def __init__(self, batch_size: int, workers: int, seed: int, valid_items: int, max_unreadable: int):
+        super().__init__()
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self.valid_items, self.max_unreadable = valid_items, max_unreadable
+
+    def rows(self, split: str) -> list[Row]:
+        """Files of a split."""
+        raise NotImplementedError
+
+    def draws(self) -> tuple[Dataset[Batch], int]:
+        """Random training samples, and how many make an epoch."""
+        raise NotImplementedError
+
+    def read_fixed(self, row: Row, generator: torch.Generator) -> Batch:
+        """A validation sample."""
+        raise NotImplementedError
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Endless draws, a share of them for each process."""
+        dataset, length = self.draws()
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        length = max(length, self.batch_size * world)
+        return ResumableLoader(dataset, sampler=Positions(length, rank, world), drop_last=True, **self._options())
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The fixed validation samples."""
+        return self._fixed("valid")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The fixed samples of the split `test`."""
+        return self._fixed("test")
+
+    predict_dataloader = test_dataloader
+
+    def fixed_rows(self, split: str) -> list[Row]:
+        """At most `valid_items` files of a split, evenly spread over it."""
+        rows = self.rows(split)
+        return rows[:: max(1, math.ceil(len(rows) / self.valid_items))]
+
+    def _fixed(self, split: str) -> DataLoader[Batch]:
+        return DataLoader(Fixed(self.fixed_rows(split), self.read_fixed), **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self.workers,
+            "persistent_workers": self.workers > 0,
+            "generator": torch.Generator(),  # its own: the loader must not move the model's random numbers
+        }

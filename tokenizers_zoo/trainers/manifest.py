@@ -1,0 +1,94 @@
+"""What there is to train on: a manifest, or a folder."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+TABLES = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file: its path, what is said or seen in it, who speaks, which split it belongs to, and its length if known."""
+
+    path: Path
+    text: str = ""
+    speaker: str = ""
+    split: str = ""
+    seconds: float = 0.0
+
+
+def read_manifest(source: str | Path, suffixes: Sequence[str]) -> list[Row]:
+    """Rows of a .csv, .tsv, .jsonl or .parquet file with a column `path` and any of text (or caption), speaker, split, seconds;
+    or one row a file of a folder, with the sub-folder `train`, `valid`, `val` or `test` as its split.
+
+    Paths are relative to the manifest. Raises InputError for what is neither, or names nothing.
+    """
+    source = Path(source)
+    if source.is_dir():
+        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in suffixes and path.name[0] != ".")
+        rows = [Row(path, split=_split(path.relative_to(source))) for path in files]
+    elif source.is_file():
+        rows = [_row(values, source) for values in _values(source)]
+    else:
+        raise InputError(f"{source}: no such manifest or folder")
+    if not rows:
+        raise InputError(f"{source} names no files; a folder needs {', '.join(suffixes)}, a manifest a row for each file")
+    return rows
+
+
+def write_manifest(path: str | Path, rows: Iterable[Row]) -> None:
+    """Writes a .csv manifest."""
+    from ..files import atomic_path
+
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(field.name for field in fields(Row))
+        for row in rows:
+            writer.writerow([row.path, row.text, row.speaker, row.split, f"{row.seconds:.3f}"])
+
+
+def of_split(rows: list[Row], split: str) -> list[Row]:
+    """The rows of a split; those without any belong to all. Raises InputError if there are none."""
+    chosen = [row for row in rows if row.split in {split, ""}]
+    if not chosen:
+        known = ", ".join(sorted({row.split for row in rows}))
+        raise InputError(f"no file belongs to the split {split!r}; there are {known}")
+    return chosen
+
+
+def _values(source: Path) -> list[dict[str, Any]]:
+    if source.suffix in TABLES:
+        with source.open(newline="") as file:
+            return list(csv.DictReader(file, delimiter=TABLES[source.suffix]))
+    if source.suffix == ".jsonl":
+        try:
+            return [json.loads(line) for line in source.read_text().splitlines() if line.strip()]
+        except ValueError as error:
+            raise InputError(f"{source} has a line that is not JSON ({error})") from error
+    if source.suffix == ".parquet":
+        from pyarrow import parquet
+
+        return parquet.read_table(source).to_pylist()
+    raise InputError(f"{source} is no manifest; use .csv, .tsv, .jsonl or .parquet, or name a folder")
+
+
+def _row(values: dict[str, Any], source: Path) -> Row:
+    if not values.get("path"):
+        raise InputError(f"{source} needs a column `path`, it has {', '.join(map(str, values))}")
+    text = values.get("text") or values.get("caption") or ""
+    try:
+        seconds = float(values.get("seconds") or 0.0)
+    except ValueError as error:
+        raise InputError(f"{source}: seconds must be a number, got {values['seconds']!r}") from error
+    known = {name: str(values.get(name) or "") for name in ("speaker", "split")}
+    return Row(source.parent / values["path"], str(text), seconds=seconds, **known)
+
+
+def _split(path: Path) -> str:
+    return {"train": "train", "val": "valid", "valid": "valid", "test": "test"}.get(path.parts[0], "")

@@ -1,0 +1,170 @@
+"""The one Lightning module: any tokenizer, any objective, with or without an adversary."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..errors import InputError
+from ..tokenizer import Reconstruction, Tokenizer
+from ..weights import load_plain, read_folder
+from .data import Batch
+from .objective import Adversary, Objective, Term
+
+PLAIN = ("embed", "token", "position")  # parameters with these words in their name, and all vectors, get no weight decay
+
+
+class TokenizerModule(lightning.LightningModule):
+    """Generator and discriminator steps under manual optimisation.
+
+    Both gradients of a batch are taken against the same discriminator; then both step. `global_step` counts generator steps
+    alone: it is what the adversary's start, the schedules, `max_steps` and checkpoint names go by, and it survives a resume.
+    Resuming also restores the random numbers, so that a run with a break equals one without.
+
+    name, license: of the weights that come out. objective: losses by name. optimizer, schedule: of the tokenizer;
+    adversary_optimizer (default: as optimizer) of the adversary, whose schedule begins when it starts. ema: decay of the
+    averaged weights that are validated and exported; None for none. clip: largest gradient norm of each side. accumulate:
+    batches a step. frozen: parts of the tokenizer that do not learn, e.g. ["encoder", "quantizer"]. initial: a weight folder to
+    start from.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer: Tokenizer,
+        objective: Mapping[str, Term],
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        schedule: LRSchedulerCallable | None = None,
+        adversary: Adversary | None = None,
+        adversary_optimizer: OptimizerCallable | None = None,
+        ema: float | None = 0.999,
+        clip: float | None = 1.0,
+        accumulate: int = 1,
+        frozen: tuple[str, ...] = (),
+        initial: str | None = None,
+        license: str = "",
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.tokenizer, self.objective, self.adversary = tokenizer, Objective(objective), adversary
+        tokenizer.name, tokenizer.license = name, license
+        self.optimizer, self.schedule = optimizer, schedule
+        self.adversary_optimizer = adversary_optimizer or optimizer
+        self.clip, self.accumulate, self.frozen = clip, accumulate, frozen
+        if initial:
+            load_plain(tokenizer, read_folder(initial)[1], name)
+        for part in frozen:
+            tokenizer.get_submodule(part).requires_grad_(False)
+        self.ema = AveragedModel(tokenizer, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
+        if self.ema:
+            self.ema.requires_grad_(False)
+        self._random: Tensor | None = None
+        self.train()  # Lightning keeps the modes that it finds
+
+    @property
+    def averaged(self) -> Tokenizer:
+        """The tokenizer that is validated and exported."""
+        return self.ema.module if self.ema and self.ema.n_averaged else self.tokenizer  # type: ignore[return-value]
+
+    def train(self, mode: bool = True) -> "TokenizerModule":
+        """Frozen parts and the average stay in evaluation mode."""
+        super().train(mode)
+        for part in self.frozen:
+            self.tokenizer.get_submodule(part).eval()
+        if self.ema:
+            self.ema.eval()
+        return self
+
+    def forward(self, media: Tensor) -> Reconstruction:
+        """The tokenizer's training pass."""
+        return self.tokenizer(media)
+
+    def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
+        """One batch; every `accumulate` of them a step."""
+        media, result = batch["media"], self.tokenizer(batch["media"])
+        terms = self.objective(result, batch)
+        logs = {}
+        if self.adversary and self.global_step >= self.adversary.start:
+            judged = self.adversary.judge(result.output.float(), media)
+            self._backward(judged, "discriminator's loss")
+            logs["discriminator"] = judged.detach()
+            terms |= self.adversary.terms(result.output.float(), media)
+        total = torch.stack(list(terms.values())).sum()
+        self._backward(total, "loss")
+        if (index + 1) % self.accumulate == 0:
+            self._step()
+        logs |= {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}
+        self.log_dict({f"train/{name}": value for name, value in logs.items()}, batch_size=len(media))
+        return {"result": result, **logs}
+
+    def _backward(self, loss: Tensor, what: str) -> None:
+        if not loss.isfinite():
+            raise InputError(
+                f"the {what} became {float(loss.detach())} at step {self.global_step}; lower the learning rate, or clip lower"
+            )
+        self.manual_backward(loss / self.accumulate)
+
+    def _step(self) -> None:
+        """Both sides step, each with its own schedule; Lightning hears of the generator's step alone, because it counts."""
+        found, schedulers = self.optimizers(), self.lr_schedulers()
+        optimizers: list[Any] = found if isinstance(found, list) else [found]
+        schedules: list[Any] = schedulers if isinstance(schedulers, list) else [schedulers]
+        learning = self.adversary is not None and self.global_step >= self.adversary.start
+        for side in (1, 0) if learning else (0,):
+            if self.clip:
+                self.clip_gradients(optimizers[side], self.clip, "norm")
+            (optimizers[side] if side == 0 else optimizers[side].optimizer).step()
+            optimizers[side].zero_grad()
+            if self.schedule:
+                schedules[side].step()
+        if self.ema:
+            self.ema.update_parameters(self.tokenizer)
+
+    def validation_step(self, batch: Batch, index: int) -> dict[str, Reconstruction]:
+        """The objective of the averaged weights, without the adversary's terms."""
+        result: Reconstruction = self.averaged(batch["media"])
+        terms = self.objective(result, batch)
+        logs = terms | {"total": torch.stack(list(terms.values())).sum()}
+        self.log_dict({f"valid/{k}": v for k, v in logs.items()}, batch_size=len(batch["media"]), sync_dist=True)
+        return {"result": result}
+
+    test_step = validation_step
+
+    def predict_step(self, batch: Batch, index: int) -> Tensor:
+        """Codes (B, K, N) of the averaged weights."""
+        return self.averaged.encode(batch["media"]).codes
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer a side, each with its schedule."""
+        sides: list[tuple[nn.Module, OptimizerCallable]] = [(self.tokenizer, self.optimizer)]
+        if self.adversary:
+            sides.append((self.adversary, self.adversary_optimizer))
+        optimizers = [optimizer(_groups(side)) for side, optimizer in sides]
+        return optimizers, [self.schedule(optimizer) for optimizer in optimizers] if self.schedule else []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the assembly, which `export` needs, and the random numbers."""
+        checkpoint["assembly"] = {"name": self.tokenizer.name, "license": self.tokenizer.license, **self.tokenizer.config}
+        checkpoint["random"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the random numbers until the first batch: Lightning draws some before."""
+        self._random = checkpoint["random"]
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Goes on with the random numbers of the checkpoint."""
+        if self._random is not None:
+            torch.set_rng_state(self._random.cpu())
+            self._random = None
+
+
+def _groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Matrices and kernels with the optimizer's weight decay, vectors and embeddings without (TiTok, scripts/train_titok.py)."""
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    plain = [p for name, p in named if p.ndim < 2 or any(word in name for word in PLAIN)]
+    decayed = [p for name, p in named if not (p.ndim < 2 or any(word in name for word in PLAIN))]
+    return [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]

@@ -1,0 +1,22 @@
+"""Learning-rate schedules."""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+class WarmupCosine(LambdaLR):
+    """Linear from 0 over `warmup` steps, then half a cosine down to `final` times the rate at step `total`, and flat after."""
+
+    def __init__(self, optimizer: Optimizer, total: int, warmup: int = 0, final: float = 0.0, last_epoch: int = -1):
+        if not 0 <= warmup < total:
+            raise ValueError(f"warmup must be shorter than the whole schedule, got {warmup} of {total} steps")
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            share = min(1.0, (step - warmup) / (total - warmup))
+            return final + (1 - final) * (1 + math.cos(math.pi * share)) / 2
+
+        super().__init__(optimizer, factor, last_epoch)
