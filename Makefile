@@ -9,18 +9,12 @@ install: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
-# Real speech and a real photo that nobody trained on, to .tok files and back, with the embedded weights.
+# Real speech and a real photo that nobody trained on, to tokens and back, with the embedded weights.
 demo: install
-	rm -rf out/demo
-	$(BIN)/tokenizers-zoo encode dm-codec-tiny tests/data/sense_and_sensibility_0870.wav -o out/demo
-	$(BIN)/tokenizers-zoo encode titok-tiny tests/data/chelsea.jpg -o out/demo
-	$(BIN)/tokenizers-zoo decode out/demo -o out/demo
-	$(BIN)/tokenizers-zoo roundtrip dm-codec-tiny tests/data/sense_and_sensibility_0870.wav
-	$(BIN)/tokenizers-zoo roundtrip titok-tiny tests/data/chelsea.jpg
-	@echo "tokens, WAV and PNG are in out/demo:" && ls -l out/demo
+	$(BIN)/python eval/demo.py -o out/demo
 
 test: install
 	$(BIN)/python -m pytest -q

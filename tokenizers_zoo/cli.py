@@ -77,6 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     bring.add_argument("-o", "--output", type=Path, required=True, help="folder")
     for name, text in TRAINING.items():
         verbs.add_parser(name, help=text, add_help=False)
+    judge = verb("eval", _eval, "measure tokenizers and baselines; a stopped run goes on where it was")
+    judge.add_argument("names", nargs="+", help="variants, weight folders, or Hub ids")
+    judge.add_argument("--suite", type=Path, required=True, help="what is measured, e.g. eval/speech.yaml")
+    judge.add_argument("--data", required=True, help="manifest or folder")
+    judge.add_argument("--split", default="test", help="of a manifest that has splits (default test)")
+    judge.add_argument("--limit", type=int, help="at most so many files, spread evenly")
+    judge.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="replace a part of the suite")
+    judge.add_argument("--seed", type=int, default=0)
+    judge.add_argument("--device", default="cpu", help="torch device of the tokenizers")
+    judge.add_argument("-o", "--output", type=Path, required=True, help="folder")
     export = verb("export", _export, "a training checkpoint -> a weight folder of ours")
     export.add_argument("checkpoint", type=Path)
     export.add_argument("-o", "--output", type=Path, required=True, help="folder")
@@ -91,6 +101,29 @@ def _train(argv: Sequence[str]) -> int:
     except ImportError as error:
         raise ImportError(f"training needs more packages ({error}); install tokenizers-zoo[train]") from error
     run(argv)
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from .eval.report import write_report
+    from .eval.suite import Data, Suite, evaluate
+    from .eval.systems import Tokenized
+
+    suite = Suite.load(args.suite, args.set)
+    rows = Data(args.data, args.split, args.limit).rows(suite.modality)
+    tokenizers = [zoo.load(name, args.device) for name in args.names]
+    metrics, systems = suite.build()
+    for tokenizer in tokenizers:
+        if tokenizer.spec.modality != suite.modality:
+            raise InputError(f"{tokenizer.name} is for {tokenizer.spec.modality}, {args.suite} measures {suite.modality}")
+        systems += [Tokenized(tokenizer)]
+        systems += [Tokenized(tokenizer, codebooks=n) for n in suite.codebooks]
+        systems += [Tokenized(tokenizer, positions=n) for n in suite.positions]
+    results = []
+    for system in systems:
+        folder = args.output / "".join(c if c.isalnum() or c in "-." else "_" for c in system.name)
+        results.append(evaluate(system, suite, metrics, rows, folder, args.seed) | {"folder": folder.name})
+    print(write_report(results, args.output, suite))
     return 0
 
 

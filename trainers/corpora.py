@@ -16,7 +16,7 @@ from pathlib import Path
 
 import soundfile
 
-from tokenizers_zoo.trainers.manifest import Row, write_manifest
+from tokenizers_zoo.manifest import Row, write_manifest
 
 
 def speechocean762(folder: Path) -> Iterable[Row]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tokenizers_zoo.manifest import read_manifest, write_manifest
 from tokenizers_zoo.media import as_audio
 from tokenizers_zoo.teachers.recognizer import SpeechRecognizer
-from tokenizers_zoo.trainers.manifest import read_manifest, write_manifest
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ from conftest import DATA
 from runs import audio_data, image_data
 
 import tokenizers_zoo as tz
+from tokenizers_zoo.manifest import Row, of_split, read_manifest, write_manifest
 from tokenizers_zoo.trainers.audio_data import AudioData
 from tokenizers_zoo.trainers.data import Positions
 from tokenizers_zoo.trainers.image_data import ImageData
-from tokenizers_zoo.trainers.manifest import Row, of_split, read_manifest, write_manifest
 
 CLIP = DATA / "sense_and_sensibility_0870.wav"
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..weights import read_state
+from ..weights import load_strict, read_state
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of inputs in [-1, 1]
 TAPS = (3, 8, 15, 22, 29)  # the last ReLU of each of VGG's five stages
@@ -17,22 +17,29 @@ class LPIPS(nn.Module):
     """Squared difference of unit-normalised VGG maps, weighted by channel, averaged over the picture, summed over five stages.
 
     vgg: a state dict of torchvision's vgg16 as a local file; None lets torchvision download ImageNet's. The channel weights
-    (version 0.1) come with torchmetrics.
+    (version 0.1) come with torchmetrics. random: no VGG weights are loaded, for tests.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, vgg: str | None = None):
+    def __init__(self, vgg: str | None = None, random: bool = False):
         super().__init__()
         import torchmetrics
-        import torchvision
+        from torchvision.models import VGG16_Weights, vgg16
 
-        weights = torchvision.models.VGG16_Weights.IMAGENET1K_V1 if vgg is None else None
-        network = torchvision.models.vgg16(weights=weights)
-        if vgg is not None:
-            network.load_state_dict(read_state(vgg))
-        self.features = network.features[: TAPS[-1] + 1]
+        with torch.device("meta"):  # the classifier on top, most of VGG, is never made
+            self.features = vgg16().features[: TAPS[-1] + 1]
+        self.features.to_empty(device="cpu")
+        if random:
+            for module in self.features:
+                if isinstance(module, nn.Conv2d):
+                    module.reset_parameters()
+        else:
+            state = VGG16_Weights.IMAGENET1K_V1.get_state_dict() if vgg is None else read_state(vgg)
+            load_strict(
+                self.features, {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}, "VGG-16"
+            )
         heads = read_state(Path(torchmetrics.__file__).parent / "functional/image/lpips_models/vgg.pth")
         self.heads = nn.ParameterList(heads[f"lin{i}.model.1.weight"] for i in range(len(TAPS)))
         self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None], persistent=False)

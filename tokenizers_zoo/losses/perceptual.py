@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..weights import compare, read_state
+from ..weights import compare, load_strict, read_state
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -99,6 +99,25 @@ class TimmNetwork(nn.Module):
             wanted = {k: v for k, v in self.network.state_dict().items() if not k.endswith("num_batches_tracked")}
             compare({k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in state.items()}, name)
             self.network.load_state_dict(state, strict=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) -> logits."""
+        return self.network(x)
+
+
+class TorchvisionNetwork(nn.Module):
+    """A classifier of torchvision as a frozen network: `name` with its ImageNet weights, or with those of a local file.
+
+    TiTok's perceptual loss takes the logits of convnext_small.
+    """
+
+    def __init__(self, name: str, weights: str | None = None):
+        super().__init__()
+        import torchvision
+
+        self.network = torchvision.models.get_model(name, weights="DEFAULT" if weights is None else None)
+        if weights is not None:
+            load_strict(self.network, read_state(weights), name)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) -> logits."""

@@ -37,7 +37,7 @@ class FeatureCache:
                 continue
             features = self.teacher(waveform.to(next(self.teacher.parameters()).device), text)
             with atomic_path(self.path(clip, text)) as temporary:
-                save_file({"features": features.to("cpu", torch.float16)}, temporary)
+                save_file({"features": features.to("cpu", torch.float16).contiguous()}, temporary)
 
     def crop(self, clip: Path, text: str, start: float, seconds: float) -> Tensor:
         """`seconds` of a clip's features from `start` on, (seconds * frame_rate, dim); past its end the last one repeats."""

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import InputError
+from ..manifest import Row, of_split, read_manifest
 from ..media import Audio
 from ..teachers.base import Teacher
 from ..teachers.cache import FeatureCache
 from .data import Batch, Draws, MediaData
-from .manifest import Row, of_split, read_manifest
 
 
 class AudioData(MediaData):

@@ -47,17 +47,23 @@ def run(argv: Sequence[str]) -> None:
     """Runs a training verb with its options."""
     sys.argv = sys.argv[:1]  # LightningCLI warns when it is given options while the process has some of its own
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # a checkpoint to resume from is never unpickled
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's to mend
+    torch.backends.cuda.enable_flash_sdp(
+        torch.cuda.is_available()
+    )  # on CPUs plain attention trains 1.8 times as fast in bfloat16
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message)
+    cli(argv)
+
+
+def cli(argv: Sequence[str], run: bool = True) -> TrainingCLI:
+    """The verb `argv[0]` with its options; without `run` only the options of `fit`, and everything built by them."""
     zoo.registry()
     for room in ROOMS:  # what is imported can be named
         package = importlib.import_module(f"tokenizers_zoo.{room}")
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(info.name)
-    torch.backends.cuda.enable_flash_sdp(
-        torch.cuda.is_available()
-    )  # on CPUs plain attention trains 1.8 times as fast in bfloat16
-    TrainingCLI(
+    return TrainingCLI(
         TokenizerModule,
         MediaData,
         subclass_mode_data=True,
@@ -66,6 +72,7 @@ def run(argv: Sequence[str]) -> None:
         trainer_defaults=DEFAULTS,
         save_config_kwargs={"overwrite": True},
         args=list(argv),
+        run=run,
     )
 
 

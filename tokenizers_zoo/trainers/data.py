@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ..errors import InputError
-from .manifest import Row
+from ..manifest import Row
 
 Batch = dict[str, Any]
 

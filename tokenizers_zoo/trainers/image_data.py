@@ -5,9 +5,9 @@ from functools import lru_cache
 import torch
 from torch.utils.data import Dataset
 
+from ..manifest import Row, of_split, read_manifest
 from ..media import Images
 from .data import Batch, Draws, MediaData, seeded
-from .manifest import Row, of_split, read_manifest
 
 
 class ImageData(MediaData):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from .errors import InputError
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 
@@ -44,7 +44,7 @@ def read_manifest(source: str | Path, suffixes: Sequence[str]) -> list[Row]:
 
 def write_manifest(path: str | Path, rows: Iterable[Row]) -> None:
     """Writes a .csv manifest."""
-    from ..files import atomic_path
+    from .files import atomic_path
 
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -1,0 +1,97 @@
+"""Every recipe in trainers/, with fewer blocks and random teachers: gradients go where they should, and one batch is learned."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import DATA
+from lightning.pytorch.cli import LightningCLI
+
+from models import classifier, language_model, speech_model
+from tokenizers_zoo import zoo
+from tokenizers_zoo.trainers.cli import cli
+
+RECIPES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "trainers").glob("*.yaml"))}
+LEARNED = {  # of the first loss, what 40 steps on one batch leave at most
+    "dm-codec": 0.9,
+    "dm-codec-tiny": 0.8,
+    "speechtokenizer": 0.9,
+    "titok-bl128-vq": 0.8,
+    "titok-s128-stage1": 0.8,
+    "titok-s128-stage2": 0.9,
+    "titok-tiny": 0.7,
+}
+CUTS = {"depth": 1, "filters": 4, "batch_size": 2, "seconds": 0.5, "channels": 32, "random": True, "image_size": 64}
+
+
+def cut(value: Any, folder: Path) -> Any:
+    """The same recipe with one block a stack, on the test media, with teachers from `folder`."""
+    if isinstance(value, list):
+        return [cut(item, folder) for item in value]
+    if value == "LPIPS":
+        return {"class_path": "LPIPS", "init_args": {"random": True}}
+    if not isinstance(value, dict):
+        return value
+    args = {key: CUTS.get(key, cut(item, folder)) for key, item in value.items()}
+    inside = args.get("init_args")
+    match args.get("class_path"):
+        case "SpeechTeacher":
+            inside["path"] = speech_model(folder / "speech", "whisper" if "whisper" in inside["path"] else "hubert")
+        case "TextTeacher":
+            inside["path"] = language_model(folder / "text")
+        case "TimmNetwork":
+            inside["weights"] = classifier(folder, inside["name"])
+        case "TorchvisionNetwork":
+            inside |= {"name": "mobilenet_v3_small", "weights": classifier(folder, "mobilenet_v3_small")}
+        case "VQGANDecoder" | "ProxyTeacher":
+            inside["channels"] = 32
+        case "ImageData":
+            inside |= {"data": str(DATA), "workers": 0}
+        case "AudioData":
+            (folder / "clips.csv").write_text("path,text\n" + "".join(f"{p},a few words\n" for p in sorted(DATA.glob("*.wav"))))
+            inside |= {"data": str(folder / "clips.csv"), "cache": str(folder / "cache"), "workers": 0}
+        case "DMCodec":
+            inside["semantic_dim"] = 16
+    return args
+
+
+def built(name: str, folder: Path) -> LightningCLI:
+    recipe = yaml.safe_load(RECIPES[name].read_text())
+    tokenizer = recipe["model"]["tokenizer"]
+    if isinstance(tokenizer, str):
+        recipe["model"]["tokenizer"] = yaml.safe_load((RECIPES[name].parent / tokenizer).resolve().read_text())
+    recipe["model"].pop("initial", None)  # what the first stage leaves is not here
+    recipe = cut(recipe, folder)
+    recipe["trainer"] = {"accelerator": "cpu", "logger": False, "default_root_dir": str(folder)}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return cli(["-c", str(folder / "recipe.yaml")], run=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*k-means.*", "ignore:.*LeafSpec", "ignore:LightningCLI's args", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe(name: str, tmp_path: Path) -> None:
+    made = built(name, tmp_path)
+    module, data = made.model, made.datamodule
+    assert zoo.build(module.tokenizer.config, name).config == module.tokenizer.config  # what a checkpoint will say
+    data.prepare_data()
+    batch = next(iter(data.train_dataloader()))
+    optimizer = torch.optim.Adam([p for p in module.tokenizer.parameters() if p.requires_grad], 1e-3)
+    totals = []
+    for _ in range(40):
+        total = torch.stack(list(module.objective(module(batch["media"]), batch).values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(float(total.detach()))
+    assert totals[-1] < LEARNED[name] * totals[0]
+
+    missing = {key for key, p in module.tokenizer.named_parameters() if p.requires_grad and p.grad is None}
+    assert not missing
+    resting = {key.split(".")[0] for key, p in module.tokenizer.named_parameters() if not p.requires_grad}
+    assert resting == set(module.frozen)
+    assert all(p.grad is None and not p.requires_grad for p in module.objective.parameters())
+    if module.adversary:
+        module.adversary.judge(module(batch["media"]).output, batch["media"]).backward()
+        assert all(p.grad is not None for p in module.adversary.parameters())

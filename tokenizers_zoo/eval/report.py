@@ -1,0 +1,141 @@
+"""Tables and a page to hear and see: made of results.json and rows.jsonl, never typed by hand."""
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic_path
+from .suite import Suite
+
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:70rem;padding:1rem;color:#222;background:#fff}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums} th,td{padding:.3rem .7rem;text-
+align:right;border-bottom:1px solid #ddd;white-space:nowrap}th:first-child,td:first-child{text-align:left}
+small{color:#666}figure{display:inline-block;margin:.3rem;vertical-align:top}figure img{width:12rem;max-width:42vw;image-
+rendering:pixelated} audio{width:18rem;max-width:90vw;display:block}svg{max-
+width:100%;height:auto}pre{overflow-x:auto;background:#f6f6f6;padding:.7rem}
+"""
+
+
+def columns(results: list[dict[str, Any]]) -> list[str]:
+    """Names of all measures, in the suite's order."""
+    names: list[str] = []
+    for result in results:
+        names += [k for k, v in result["values"].items() if isinstance(v, dict) and "value" in v and k not in names]
+    return names
+
+
+def table(results: list[dict[str, Any]], modality: str) -> str:
+    """Markdown: a row a system; means with 95 % intervals."""
+    names = columns(results)
+    unit = "kbit/s" if modality == "audio" else "bit/pixel"
+    lines = [f"| system | {unit} | {' | '.join(names)} |", "|---|" + "---|" * (len(names) + 1)]
+    for result in results:
+        values = result["values"]
+        rate = values["bits_per_second_or_pixel"] / (1000 if modality == "audio" else 1)
+        cells = [_cell(values.get(name)) for name in names]
+        lines.append(f"| {result['system']} | {rate:.3g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(value: dict[str, float] | None) -> str:
+    if value is None:
+        return "-"
+    interval = f" ({value['low']:.3f} to {value['high']:.3f})" if "low" in value else ""
+    return f"{value['value']:.3f}{interval}"
+
+
+def write_report(results: list[dict[str, Any]], folder: Path, suite: Suite) -> str:
+    """Writes results.json, table.md and index.html into `folder`; returns the table."""
+    text = table(results, suite.modality)
+    parts = [f"<h1>Evaluation</h1><div class=wide>{_html_table(text)}</div>"]
+    parts += [_plot(results, name, suite.modality) for name in columns(results)]
+    for result in results:
+        parts.append(_items(result, folder, suite))
+    how = html.escape(json.dumps(results[0]["how"], indent=1))
+    parts.append(f"<h2>How these numbers came about</h2><pre>{how}</pre>")
+    page = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
+    page += f"<title>Evaluation</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>"
+    for name, content in (("results.json", json.dumps(results, indent=1)), ("table.md", text), ("index.html", page)):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(content + "\n")
+    return text
+
+
+def _html_table(text: str) -> str:
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+
+    def line(cells: list[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+
+
+def _plot(results: list[dict[str, Any]], name: str, modality: str) -> str:
+    """Rate against one measure, a dot a system, as SVG; the uncompressed originals are a line."""
+    scale, unit = (1000, "kbit/s") if modality == "audio" else (1, "bit/pixel")
+    values = {
+        r["system"]: (r["values"]["bits_per_second_or_pixel"] / scale, r["values"][name]["value"])
+        for r in results
+        if name in r["values"]
+    }
+    original = values.pop("original", None)
+    if len(values) < 2:
+        return ""
+    rates, heights = [rate for rate, _ in values.values()], [v for _, v in [*values.values(), *([original] if original else [])]]
+
+    def at(value: float, axis: list[float], start: int, end: int) -> int:
+        return round(start + (end - start) * (value - min(axis)) / ((max(axis) - min(axis)) or 1))
+
+    def text(x: int, y: int, words: str) -> str:
+        return f"<text x={x} y={y}>{html.escape(words)}</text>"
+
+    marks = [text(250, 255, unit)]
+    marks += [text(at(rate, rates, 60, 520) - 10, 240, f"{rate:.3g}") for rate in (min(rates), max(rates))]
+    marks += [text(2, at(v, heights, 220, 30) + 4, f"{v:.3g}") for v in (min(heights), max(heights))]
+    if original:
+        level = at(original[1], heights, 220, 30)
+        marks += [f"<line x1=60 x2=520 y1={level} y2={level} stroke=gray stroke-dasharray=4 />", text(525, level + 4, "original")]
+    for system, (rate, value) in values.items():
+        x, y = at(rate, rates, 60, 520), at(value, heights, 220, 30)
+        marks += [f"<circle cx={x} cy={y} r=4 fill='#06c'/>", text(x + 7, y + 4, system)]
+    return f"<h3>{html.escape(name)}</h3><svg viewBox='0 0 720 260' width=720 font-size=12>{''.join(marks)}</svg>"
+
+
+def _items(result: dict[str, Any], folder: Path, suite: Suite) -> str:
+    """The two lowest, middle and highest items by the first measure that items have, and what could not be measured."""
+    rows = [json.loads(line) for line in (folder / result["folder"] / "rows.jsonl").read_text().splitlines()]
+    measure = next((k for row in rows for k, v in row.items() if k in suite.metrics and _number(v) is not None), None)
+    ranked = sorted((_number(row[measure]) or 0.0, index) for index, row in enumerate(rows) if measure and measure in row)
+    middle = len(ranked) // 2
+    chosen = {"lowest": ranked[:2], "median": ranked[middle : middle + 2], "highest": ranked[-2:]}
+    parts = [f"<h2>{html.escape(result['system'])}</h2>"]
+    for label, items in (chosen if len(ranked) > 5 else {"": ranked}).items():
+        for value, index in items:
+            words = html.escape(f"{Path(rows[index]['path']).name} {_heard(rows[index])}")
+            caption = f"<figcaption>{label} {measure} {value:.3f}<br><small>{words}</small></figcaption>"
+            parts.append(f"<figure>{_media(result, index, suite)}{caption}</figure>")
+    if result["failures"]:
+        reasons = [(Path(f["path"]).name, "; ".join(v for k, v in f.items() if k != "path")) for f in result["failures"]]
+        listed = "".join(f"<li>{html.escape(f'{name}: {reason}')}</li>" for name, reason in reasons)
+        parts.append(f"<details><summary>{len(reasons)} items lack a measure</summary><ul>{listed}</ul></details>")
+    return "".join(parts)
+
+
+def _number(value: Any) -> float | None:
+    numbers = [v for v in value.values() if isinstance(v, float)] if isinstance(value, dict) else []
+    return numbers[0] if numbers else None
+
+
+def _heard(row: dict[str, Any]) -> str:
+    texts = [v["heard"] for v in row.values() if isinstance(v, dict) and "heard" in v]
+    return f"heard: {texts[0]}" if texts else ""
+
+
+def _media(result: dict[str, Any], index: int, suite: Suite) -> str:
+    """The original beside the decoded item, where the originals were part of the run."""
+    suffix = "wav" if suite.modality == "audio" else "png"
+    folders = [result["folder"]] if result["folder"] == "original" else ["original", result["folder"]]
+    tag = "<audio controls preload=none src='{}'></audio>" if suffix == "wav" else "<img loading=lazy src='{}'>"
+    return "".join(tag.format(html.escape(f"{folder}/items/{index:05d}.{suffix}")) for folder in folders)

@@ -1,0 +1,268 @@
+"""Runs a suite: every system over every item, resumable, with results that say how they came about."""
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from tqdm import tqdm
+
+from ..errors import InputError
+from ..files import atomic_path
+from ..manifest import Row, of_split, read_manifest
+from ..media import Audio, Images, as_audio, as_images
+from . import image, speech, systems
+from .base import Item, Metric, System
+
+SUFFIXES = {"audio": (".wav", ".flac", ".ogg", ".mp3"), "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp")}
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "transformers",
+    "jiwer",
+    "pystoi",
+    "pesq",
+    "librosa",
+    "torchmetrics",
+    "timm",
+    "numpy",
+    "pillow",
+)
+
+
+@dataclass
+class Suite:
+    """What is measured. modality: "audio" or "image". metrics, baselines: parts {class_path, init_args} by name, or in order.
+
+    codebooks, positions: numbers of codebooks or tokens at which each tokenizer is also measured. needs: what has to be there
+    before the suite can run. source: the paper whose rules it follows.
+    """
+
+    modality: str
+    metrics: dict[str, Any]
+    baselines: list[Any] = field(default_factory=list)
+    codebooks: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    sample_rate: int = 16000
+    image_size: int | None = None
+    needs: str = ""
+    source: str = ""
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Suite":
+        """A suite file; overrides are KEY=VALUE with dots into its parts. Raises InputError for what is no suite."""
+        config = yaml.safe_load(Path(path).read_text())
+        for override in overrides:
+            key, _, value = override.partition("=")
+            *parts, last = key.split(".")
+            inner = config
+            for part in parts:
+                if not isinstance(inner, dict) or part not in inner:
+                    raise InputError(f"{path} has no {key!r}")
+                inner = inner[part]
+            inner[last] = yaml.safe_load(value)
+        try:
+            return cls(**config)
+        except TypeError as error:
+            raise InputError(f"{path} is no suite ({error}); see eval/speech.yaml") from error
+
+    def build(self) -> tuple[dict[str, Metric], list[System]]:
+        """The metrics and baselines."""
+        measures = speech if self.modality == "audio" else image
+        metrics = {name: _part(config, measures, Metric) for name, config in self.metrics.items()}
+        return metrics, [_part(config, systems, System) for config in self.baselines]
+
+
+def _part(config: Any, module: Any, kind: type) -> Any:
+    config = {"class_path": config} if isinstance(config, str) else config
+    found = getattr(module, str(config.get("class_path")), None)
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        known = sorted(k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, kind) and v is not kind)
+        raise InputError(f"{config.get('class_path')!r} is not known here; known: {', '.join(known)}")
+    try:
+        return found(**config.get("init_args", {}))
+    except TypeError as error:
+        raise InputError(f"{config['class_path']} cannot be built: {error}") from error
+
+
+@dataclass
+class Data:
+    """The items of an evaluation: at most `limit` files of a split, spread evenly over the manifest."""
+
+    source: str
+    split: str = "test"
+    limit: int | None = None
+
+    def rows(self, modality: str) -> list[Row]:
+        """Files in the manifest's order."""
+        rows = read_manifest(self.source, SUFFIXES[modality])
+        rows = of_split(rows, self.split) if any(row.split for row in rows) else rows
+        if self.limit and self.limit < len(rows):
+            rows = [rows[i * len(rows) // self.limit] for i in range(self.limit)]
+        return rows
+
+
+def evaluate(
+    system: System, suite: Suite, metrics: dict[str, Metric], rows: list[Row], folder: Path, seed: int = 0
+) -> dict[str, Any]:
+    """All metrics of one system; writes rows.jsonl, decoded media, results.json into `folder`, and goes on where it stopped.
+
+    Items that cannot be measured are listed with the reason and left out of that metric.
+    """
+    store = Store(folder, identity(system, suite, rows, seed))
+    for index in tqdm(range(len(store), len(rows)), desc=system.name, initial=len(store), total=len(rows), disable=None):
+        torch.manual_seed(seed + index)
+        store.add(_measure(system, suite, metrics, rows[index], folder / f"items/{index:05d}"))
+    results = summarise(store.items(), metrics)
+    results |= {"system": system.name, "identity": store.identity, "how": provenance(suite)}
+    with atomic_path(folder / "results.json") as temporary:
+        temporary.write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def _measure(system: System, suite: Suite, metrics: dict[str, Metric], row: Row, target: Path) -> Item:
+    try:
+        media = read(suite, row)
+        with torch.inference_mode():
+            decoded, item = system.roundtrip(media)
+        decoded.save(target.with_suffix(".wav" if isinstance(decoded, Audio) else ".png"))
+        pair = as_seen(media), as_seen(decoded)
+    except (InputError, OSError) as error:
+        return {"path": str(row.path), "failures": {"all": str(error)}}
+    item |= {
+        "path": str(row.path),
+        "length": float(pair[0].shape[-1] / suite.sample_rate if pair[0].ndim == 1 else pair[0][0].numel()),
+    }
+    failures = {}
+    for name, metric in metrics.items():
+        try:
+            item[name] = metric.item(*pair, row)
+        except InputError as error:
+            failures[name] = str(error)
+    return {**item, "failures": failures}
+
+
+def read(suite: Suite, row: Row) -> Audio | Images:
+    """One item as all systems get it: mono at the suite's rate, or a square of its size."""
+    if suite.modality == "audio":
+        return as_audio(row.path, suite.sample_rate)
+    return as_images(row.path, suite.image_size or 256)
+
+
+def as_seen(media: Audio | Images) -> torch.Tensor:
+    """What metrics get: samples (S,), or pixels (3, H, W) rounded to multiples of 1/255."""
+    if isinstance(media, Audio):
+        return media.waveform[0, 0].float().cpu()
+    return (media.pixels[0].float().cpu().clamp(0, 1) * 255).round() / 255
+
+
+def summarise(items: list[Item], metrics: dict[str, Metric]) -> dict[str, Any]:
+    """Numbers of all items, the bits, and what failed."""
+    measured = [item for item in items if "bits" in item]
+    if not measured:
+        raise InputError(f"no item could be measured; the first failed with: {items[0]['failures']['all']}")
+    length = sum(item["length"] for item in measured)
+    found: dict[str, Any] = {"items": len(measured), "bits_per_second_or_pixel": sum(item["bits"] for item in measured) / length}
+    for name, metric in metrics.items():
+        having = [item[name] for item in measured if name in item]
+        if having:
+            found |= metric.summary(having)
+    if "codes" in measured[0]:
+        found["codebooks"] = codebooks([item["codes"] for item in measured])
+    failures = [{"path": item["path"], **item["failures"]} for item in items if item.get("failures")]
+    return {"values": found, "failures": failures}
+
+
+def codebooks(codes: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
+    """Of each codebook over all items: codes in use, perplexity, and entropy in bits (an ideal coder without context)."""
+    used, perplexity, entropy = [], [], []
+    for k in range(len(codes[0])):
+        counts = np.unique(np.concatenate([item[k] for item in codes]), return_counts=True)[1]
+        shares = counts / counts.sum()
+        bits = float(-(shares * np.log2(shares)).sum())
+        used.append(len(counts))
+        perplexity.append(2**bits)
+        entropy.append(bits)
+    return {"used": used, "perplexity": perplexity, "entropy_bits": entropy}
+
+
+class Store:
+    """Items on disk: one JSON line each, arrays beside it as .npy. A run with another identity does not mix in."""
+
+    def __init__(self, folder: Path, identity: str):
+        self.folder, self.identity = folder, identity
+        self.path = folder / "rows.jsonl"
+        (folder / "items").mkdir(parents=True, exist_ok=True)
+        head = folder / "identity"
+        if head.exists() and head.read_text() != identity:
+            raise InputError(
+                f"{folder} holds another evaluation (other weights, suite or files); give another folder, or remove it"
+            )
+        head.write_text(identity)
+        text = self.path.read_text() if self.path.exists() else ""
+        self.lines = [line for line in text.splitlines() if line.endswith("}")]  # a killed run leaves half a line
+        self.path.write_text("".join(f"{line}\n" for line in self.lines))
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def add(self, item: Item) -> None:
+        """Keeps one item; its line is what makes it count."""
+        index = len(self)
+        arrays: dict[str, Any] = {}
+        plain = {k: _plain(v, arrays, k) for k, v in item.items()}
+        if arrays:
+            np.savez(self.folder / f"items/{index:05d}.npz", **arrays)
+        self.lines.append(json.dumps(plain))
+        with self.path.open("a") as file:
+            file.write(self.lines[-1] + "\n")
+
+    def items(self) -> list[Item]:
+        """All items with their arrays."""
+        items = [json.loads(line) for line in self.lines]
+        for index, item in enumerate(items):
+            path = self.folder / f"items/{index:05d}.npz"
+            if path.exists():
+                with np.load(path, allow_pickle=False) as arrays:
+                    for key, value in arrays.items():
+                        *outer, inner = key.split("/")
+                        (item[outer[0]] if outer else item)[inner] = value
+        return items
+
+
+def _plain(value: Any, arrays: dict[str, Any], key: str) -> Any:
+    if isinstance(value, dict):
+        kept = {k: _plain(v, arrays, f"{key}/{k}") for k, v in value.items()}
+        return {k: v for k, v in kept.items() if v is not None}
+    if isinstance(value, np.ndarray):
+        arrays[key] = value
+        return None
+    return value
+
+
+def identity(system: System, suite: Suite, rows: list[Row], seed: int) -> str:
+    """A hash of what decides the numbers: weights, suite, files with their texts, seed."""
+    weights = getattr(getattr(system, "tokenizer", None), "weights", "")
+    files = [[row.path.name, row.path.stat().st_size if row.path.exists() else 0, row.text] for row in rows]
+    told = json.dumps([system.name, weights, vars(suite), files, seed], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def provenance(suite: Suite) -> dict[str, Any]:
+    """Versions, machine, and the rules of the suite."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    machine = {"processor": platform.machine(), "system": platform.system(), "threads": torch.get_num_threads()}
+    return {"suite": vars(suite), "versions": versions, "machine": machine, "command": " ".join(sys.argv[1:])}
