@@ -76,9 +76,9 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     parts = [speech(folder), photo(folder)]
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><style>{STYLE}</style>"
+    head = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
     (folder / "index.html").write_text(
-        f"{head}<h1>tokenizers_zoo: tokens and back</h1>{''.join(section for _, section in parts)}\n"
+        f"{head}<style>{STYLE}</style><h1>tokenizers_zoo: tokens and back</h1>{''.join(section for _, section in parts)}\n"
     )
     print("\n".join(text for text, _ in parts))
     print(f"open {folder / 'index.html'} to hear and see both sides; tokens, WAV and PNG files lie beside it")

@@ -54,8 +54,8 @@ def schedule(optimizer: torch.optim.Optimizer) -> WarmupCosine:
 
 
 def audio_data(**options: Any) -> AudioData:
-    """Crops of 0.25 s; 2 batches an epoch, so that runs cross its end."""
-    return AudioData(str(DATA), 16000, seconds=0.5, batch_size=18, workers=0, valid_items=2, valid_seconds=1.0, **options)
+    """Crops of 0.5 s; 2 batches an epoch, so that runs cross its end."""
+    return AudioData(str(DATA), 16000, seconds=0.5, batch_size=12, workers=0, valid_items=2, valid_seconds=1.0, **options)
 
 
 def image_data(**options: Any) -> ImageData:

@@ -31,9 +31,25 @@ class MultiScaleSTFTDiscriminator(nn.Module):
         """Waveform (B, 1, S) -> one judgement a window length."""
         judgements = []
         for n_fft, layers, last in zip(self.n_ffts, self.layers, self.last, strict=True):
-            image = spectrogram(x, n_fft, centred=False)
-            judgements.append(run(layers, last, image, 0.2))  # type: ignore[arg-type]  # a ModuleList of a ModuleList
+            judgements.append(run(layers, last, self.picture(x, n_fft), 0.2))  # type: ignore[arg-type]  # a ModuleList of a ModuleList
         return judgements
+
+    def picture(self, x: Tensor, n_fft: int) -> Tensor:
+        """Waveform (B, 1, S) -> what the layers see, (B, 2, frames, n_fft / 2 + 1)."""
+        return spectrogram(x, n_fft, centred=False)
+
+
+class MultiResolutionDiscriminator(MultiScaleSTFTDiscriminator):
+    """The same layers on log magnitudes and their slope along frequency (after UnivNet, arXiv 2106.07889, on linear magnitudes).
+
+    Real and imaginary parts look all alike to a small network for hundreds of steps; levels do not.
+    """
+
+    def picture(self, x: Tensor, n_fft: int) -> Tensor:
+        """Waveform (B, 1, S) -> (B, 2, frames, n_fft / 2 + 1), about -2 to 2."""
+        level = spectrogram(x, n_fft, centred=False).square().sum(1).clamp(min=1e-8).log() / 2
+        slope = level.diff(dim=-1, prepend=level[..., :1])
+        return torch.stack([level / 3 + 1.5, slope], dim=1)
 
 
 class MultiBandSTFTDiscriminator(nn.Module):

@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +16,11 @@ from ..errors import InputError
 from ..files import atomic_path
 from ..manifest import Row, of_split, read_manifest
 from ..media import Audio, Images, as_audio, as_images
+from ..provenance import commit, machine, versions
 from . import image, speech, systems
 from .base import Item, Metric, System
 
 SUFFIXES = {"audio": (".wav", ".flac", ".ogg", ".mp3"), "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp")}
-PACKAGES = (
-    "torch",
-    "torchaudio",
-    "transformers",
-    "jiwer",
-    "pystoi",
-    "pesq",
-    "librosa",
-    "torchmetrics",
-    "timm",
-    "numpy",
-    "pillow",
-)
 
 
 @dataclass
@@ -122,7 +107,11 @@ def evaluate(
         torch.manual_seed(seed + index)
         store.add(_measure(system, suite, metrics, rows[index], folder / f"items/{index:05d}"))
     results = summarise(store.items(), metrics)
-    results |= {"system": system.name, "identity": store.identity, "how": provenance(suite)}
+    results |= {
+        "system": system.name,
+        "identity": store.identity,
+        "how": {"suite": vars(suite), "versions": versions(), "machine": machine(), "commit": commit()},
+    }
     with atomic_path(folder / "results.json") as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
     return results
@@ -254,15 +243,3 @@ def identity(system: System, suite: Suite, rows: list[Row], seed: int) -> str:
     files = [[row.path.name, row.path.stat().st_size if row.path.exists() else 0, row.text] for row in rows]
     told = json.dumps([system.name, weights, vars(suite), files, seed], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def provenance(suite: Suite) -> dict[str, Any]:
-    """Versions, machine, and the rules of the suite."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    machine = {"processor": platform.machine(), "system": platform.system(), "threads": torch.get_num_threads()}
-    return {"suite": vars(suite), "versions": versions, "machine": machine, "command": " ".join(sys.argv[1:])}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import InputError
+from ..provenance import commit, machine, versions
 from ..tokenizer import Reconstruction, Tokenizer
 from ..weights import load_plain, read_folder
 from .data import Batch
@@ -63,6 +64,7 @@ class TokenizerModule(lightning.LightningModule):
         if self.ema:
             self.ema.requires_grad_(False)
         self._random: Tensor | None = None
+        self._commit = commit()  # what runs, whatever is changed while it runs
         self.train()  # Lightning keeps the modes that it finds
 
     @property
@@ -147,8 +149,9 @@ class TokenizerModule(lightning.LightningModule):
         return optimizers, [self.schedule(optimizer) for optimizer in optimizers] if self.schedule else []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the assembly, which `export` needs, and the random numbers."""
+        """Adds the assembly and how the run went, which `export` needs, and the random numbers."""
         checkpoint["assembly"] = {"name": self.tokenizer.name, "license": self.tokenizer.license, **self.tokenizer.config}
+        checkpoint["run"] = {"versions": versions(), "machine": machine(), "commit": self._commit, "seed": torch.initial_seed()}
         checkpoint["random"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

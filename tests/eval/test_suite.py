@@ -1,0 +1,129 @@
+"""Whole evaluations of small sets: resumable, repeatable, and clear about what failed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import DATA
+
+import tokenizers_zoo as tz
+from tokenizers_zoo.cli import main
+from tokenizers_zoo.eval.suite import Data, Suite, evaluate
+from tokenizers_zoo.eval.systems import PAYLOAD, Original, Picture, Tokenized, ogg_payload
+
+SPEECH = {"modality": "audio", "metrics": {"stoi": "STOI", "mel": "MelDistance"}, "codebooks": [1], "baselines": ["Original"]}
+PHOTOS = {"modality": "image", "image_size": 64, "metrics": {"psnr": "PSNR", "ssim": "SSIM"}, "baselines": ["Original"]}
+
+
+def suite(config: dict[str, Any], folder: Path, *overrides: str) -> Suite:
+    (folder / "suite.yaml").write_text(yaml.safe_dump(config))
+    return Suite.load(folder / "suite.yaml", overrides)
+
+
+def test_shipped_suites_are_whole() -> None:
+    for path in sorted((DATA.parents[1] / "eval").glob("*.yaml")):
+        assert Suite.load(path).metrics, path
+
+
+def test_the_verb_evaluates_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite(SPEECH, tmp_path)
+    command = [
+        "eval",
+        "dm-codec-tiny",
+        "--suite",
+        str(tmp_path / "suite.yaml"),
+        "--data",
+        str(DATA / "speech.csv"),
+        "--limit",
+        "2",
+    ]
+    assert main([*command, "-o", str(tmp_path / "out")]) == 0
+    table = capsys.readouterr().out
+    assert "| dm-codec-tiny, 1 codebooks | 0.5" in table
+    results = {r["system"]: r["values"] for r in json.loads((tmp_path / "out/results.json").read_text())}
+    assert results["original"]["stoi"]["value"] == pytest.approx(1.0)
+    assert results["dm-codec-tiny"]["stoi"]["value"] > results["dm-codec-tiny, 1 codebooks"]["stoi"]["value"] > 0.5
+    assert len(results["dm-codec-tiny"]["codebooks"]["perplexity"]) == 8
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.count("<audio") == 2 + 4 + 4
+    assert "original/items/00000.wav" in page
+    assert (tmp_path / "out/dm-codec-tiny/items/00000.wav").exists()
+    before = (tmp_path / "out/results.json").read_bytes()
+    assert main([*command, "-o", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again/results.json").read_bytes() == before
+
+
+def test_a_stopped_run_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
+    plan = suite(PHOTOS, tmp_path)
+    metrics, _ = plan.build()
+    rows = Data(str(DATA)).rows("image")
+    system = Tokenized(tz.load("titok-tiny"))
+    whole = evaluate(system, plan, metrics, rows, tmp_path / "whole")
+    evaluate(system, plan, metrics, rows, tmp_path / "broken")
+    lines = (tmp_path / "broken/rows.jsonl").read_text().splitlines()
+    (tmp_path / "broken/rows.jsonl").write_text(f"{lines[0]}\n{lines[1][:40]}")  # killed while writing
+    assert evaluate(system, plan, metrics, rows, tmp_path / "broken") == whole
+    with pytest.raises(tz.InputError, match="another evaluation"):
+        evaluate(system, plan, metrics, rows[:2], tmp_path / "broken")
+
+
+def test_items_that_cannot_be_measured_are_listed(tmp_path: Path) -> None:
+    plan = suite(SPEECH, tmp_path)
+    metrics, _ = plan.build()
+    tz.Audio(torch.zeros(1, 1, 16000), 16000).save(tmp_path / "silent.wav")
+    (tmp_path / "empty.wav").touch()
+    clip = DATA / "sense_and_sensibility_0880.wav"
+    (tmp_path / "m.csv").write_text(f"path,text\nsilent.wav,a\nempty.wav,b\nmissing.wav,c\n{clip},d\n")
+    results = evaluate(Original(), plan, metrics, Data(str(tmp_path / "m.csv")).rows("audio"), tmp_path / "out")
+    reasons = {Path(f["path"]).name: f for f in results["failures"]}
+    assert "is silent" in reasons["silent.wav"]["stoi"]
+    assert "empty.wav" in reasons["empty.wav"]["all"]
+    assert "no such file" in reasons["missing.wav"]["all"]
+    assert results["values"]["items"] == 2
+    assert results["values"]["stoi"]["value"] == pytest.approx(1.0)
+    with pytest.raises(tz.InputError, match="no item could be measured"):
+        evaluate(Original(), plan, metrics, Data(str(tmp_path / "m.csv")).rows("audio")[1:3], tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["metrics.stoi=Nonsense"], "known: .*STOI"),
+        (["metrics.none.init_args.x=1"], "has no 'metrics.none"),
+        (['metrics.stoi={"class_path": "STOI", "init_args": {"depth": 3}}'], "STOI cannot be built"),
+        (["colour=red"], "is no suite"),
+    ],
+)
+def test_bad_suites(overrides: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(tz.InputError, match=message):
+        suite(SPEECH, tmp_path, *overrides).build()
+
+
+def test_a_suite_is_for_one_modality(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite(PHOTOS, tmp_path)
+    assert (
+        main(["eval", "dm-codec-tiny", "--suite", str(tmp_path / "suite.yaml"), "--data", str(DATA), "-o", str(tmp_path / "o")])
+        == 1
+    )
+    assert "dm-codec-tiny is for audio" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF"])
+def test_pictures_fit_into_their_bits(format: str) -> None:
+    photo = tz.Images.load(DATA / "coffee.jpg").resize_crop(64)
+    decoded, found = Picture(format, 2000).roundtrip(photo)
+    assert 0 < found["bits"] <= 2000
+    assert decoded.pixels.shape == photo.pixels.shape
+    error = [
+        (p.roundtrip(photo)[0].pixels - photo.pixels).square().mean() for p in (Picture(format, 1000), Picture(format, 20000))
+    ]
+    assert error[1] < error[0]
+    assert PAYLOAD[format]
+
+
+def test_ogg_payload_counts_packets_alone() -> None:
+    page = lambda body: b"OggS" + bytes(22) + bytes([1, len(body)]) + body  # noqa: E731
+    assert ogg_payload(page(b"head") + page(b"tags") + page(b"12345") + page(b"678")) == 8

@@ -1,0 +1,110 @@
+"""Collapse alarm, throughput, logged reconstructions."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from runs import audio_data, audio_module, fit, image_data, image_module
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tokenizers_zoo.pictures import grid, spectrogram
+from tokenizers_zoo.quantizers import Quantized
+from tokenizers_zoo.tokenizer import Reconstruction
+from tokenizers_zoo.trainers.callbacks import CodebookMonitor, Reconstructions, Throughput
+from tokenizers_zoo.trainers.cli import HARMLESS
+from tokenizers_zoo.trainers.schedule import WarmupCosine
+
+pytestmark = pytest.mark.filterwarnings(
+    *(f"ignore:{message}" for message in HARMLESS), "ignore:.*LeafSpec", "ignore:.*is not empty"
+)
+
+
+class Stub:
+    """A trainer and a module at once, for callbacks that only log."""
+
+    global_step = 2000
+
+    def __init__(self) -> None:
+        self.logs: dict[str, float] = {}
+
+    def log_dict(self, values: dict[str, float]) -> None:
+        self.logs |= values
+
+
+def batch_of(codes: torch.Tensor, sizes: tuple[int, ...]) -> dict[str, Reconstruction]:
+    nothing = torch.zeros(1)
+    return {"result": Reconstruction(nothing, nothing, Quantized(nothing, codes, sizes, {}, nothing))}
+
+
+def test_a_collapsed_codebook_raises_the_alarm() -> None:
+    monitor, stub = CodebookMonitor(every=2, alarm=0.1), Stub()
+    healthy, collapsed = torch.arange(64).reshape(1, 1, 64), torch.zeros(1, 1, 64, dtype=torch.long)
+    outputs = batch_of(torch.cat([healthy, collapsed], dim=1), (64, 64))
+    monitor.on_train_batch_end(stub, stub, outputs, {}, 0)
+    with pytest.warns(UserWarning, match="codebook collapse at step 2000: perplexity of codebook 1 is below 10%"):
+        monitor.on_train_batch_end(stub, stub, outputs, {}, 1)
+    assert stub.logs["codebook/perplexity_0"] == pytest.approx(1.0)
+    assert stub.logs["codebook/perplexity_1"] == pytest.approx(1 / 64)
+    assert stub.logs["codebook/usage_1"] == pytest.approx(1 / 64)
+    with warnings.catch_warnings(action="error"):
+        monitor.patience = 3000
+        for index in range(2):
+            monitor.on_train_batch_end(stub, stub, outputs, {}, index)
+
+
+def test_runs_log_pictures_sound_speed_and_codebooks(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path)
+    callbacks = [CodebookMonitor(every=2), Throughput(every=2), Reconstructions(items=1)]
+    fit(
+        audio_module(),
+        audio_data(),
+        4,
+        tmp_path / "a",
+        callbacks=callbacks,
+        logger=logger,
+        limit_val_batches=1,
+        val_check_interval=2,
+        log_every_n_steps=1,
+    )
+    events = EventAccumulator(logger.log_dir).Reload()
+    tags = events.Tags()
+    assert {"speed/steps", "codebook/perplexity_2", "valid/total", "train/adversarial"} <= set(tags["scalars"])
+    assert tags["images"] == ["spectrograms"]
+    assert set(tags["audio"]) == {"clip_0/original", "clip_0/decoded"}
+    logger = TensorBoardLogger(tmp_path / "photos")
+    fit(
+        image_module(),
+        image_data(),
+        1,
+        tmp_path / "b",
+        callbacks=[Reconstructions()],
+        logger=logger,
+        limit_val_batches=1,
+        val_check_interval=1,
+    )
+    assert EventAccumulator(logger.log_dir).Reload().Tags()["images"] == ["reconstructions"]
+
+
+def test_pictures() -> None:
+    assert grid([torch.zeros(3, 1, 4, 5), torch.ones(3, 1, 4, 5)]).shape == (1, 8, 15)
+    tone = torch.sin(torch.arange(16000) * 2 * torch.pi * 1000 / 16000)[None, None]
+    picture = spectrogram(tone)[0, 0]
+    assert picture.shape[0] == 257
+    assert int(picture.mean(1).argmax()) == 256 - round(1000 / 16000 * 512)
+    assert float(picture.max()) == 1.0
+
+
+def test_warmup_and_cosine() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
+    schedule, rates = WarmupCosine(optimizer, 10, warmup=2, final=0.1), []
+    for _ in range(12):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
+    assert rates[6] == pytest.approx(0.55)
+    assert rates[10:] == pytest.approx([0.1, 0.1])
+    with pytest.raises(ValueError, match="shorter than the whole"):
+        WarmupCosine(optimizer, 5, warmup=5)
