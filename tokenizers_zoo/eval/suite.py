@@ -110,11 +110,20 @@ def evaluate(
     results |= {
         "system": system.name,
         "identity": store.identity,
-        "how": {"suite": vars(suite), "versions": versions(), "machine": machine(), "commit": commit()},
+        "how": {"suite": _portable(vars(suite)), "versions": versions(), "machine": machine(), "commit": commit()},
     }
     with atomic_path(folder / "results.json") as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
     return results
+
+
+def _portable(value: Any) -> Any:
+    """The same without the folders of this machine: a local path becomes its last part."""
+    if isinstance(value, dict):
+        return {key: _portable(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_portable(part) for part in value]
+    return Path(value).name if isinstance(value, str) and value.startswith(("/", "~", ".")) else value
 
 
 def _measure(system: System, suite: Suite, metrics: dict[str, Metric], row: Row, target: Path) -> Item:
@@ -166,7 +175,7 @@ def summarise(items: list[Item], metrics: dict[str, Metric]) -> dict[str, Any]:
             found |= metric.summary(having)
     if "codes" in measured[0]:
         found["codebooks"] = codebooks([item["codes"] for item in measured])
-    failures = [{"path": item["path"], **item["failures"]} for item in items if item.get("failures")]
+    failures = [{"path": Path(item["path"]).name, **item["failures"]} for item in items if item.get("failures")]
     return {"values": found, "failures": failures}
 
 
