@@ -17,8 +17,11 @@ from tokenizers_zoo.pictures import spectrogram
 
 DATA = Path(__file__).parent.parent / "tests/data"
 SPEECH, PHOTO = DATA / "sense_and_sensibility_0870.wav", DATA / "chelsea.jpg"
-STYLE = "body{font:16px/1.5 system-ui;max-width:60rem;margin:auto;padding:1rem}img{width:100%;image-rendering:pixelated}\
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:1rem}audio{width:100%}"
+STYLE = """
+body{font:16px/1.5 system-ui;max-width:60rem;margin:auto;padding:1rem}img{width:100%;image-rendering:pixelated}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:1rem}audio{width:100%}figure{margin:0}
+.sound img{height:9rem}
+"""
 
 
 def speech(folder: Path) -> tuple[str, str]:
@@ -28,7 +31,7 @@ def speech(folder: Path) -> tuple[str, str]:
     tokens = tokenizer.encode(original)
     tokens.save(folder / "speech.tok")
     sides = {"original": original}
-    sides |= {f"{n} codebooks": tokenizer.decode(tokens.codebooks(n)) for n in (tokens.codes.shape[1], 1)}
+    sides |= {f"{n} codebook{'s' * (n > 1)}": tokenizer.decode(tokens.codebooks(n)) for n in (tokens.codes.shape[1], 1)}
     lines, figures = [f"speech: {tokenizer.name}, {SPEECH.name}, {tokens.codes[0].numel()} tokens"], []
     for name, audio in sides.items():
         stem = name.replace(" ", "_")
@@ -47,7 +50,7 @@ def speech(folder: Path) -> tuple[str, str]:
         figures.append(
             f"<figure><img src={stem}.png><audio controls src={stem}.wav></audio><figcaption>{text}</figcaption></figure>"
         )
-    return "\n".join(lines), f"<h2>{html.escape(lines[0])}</h2><div class=pair>{''.join(figures)}</div>"
+    return "\n".join(lines), f"<h2>{html.escape(lines[0])}</h2><div class='pair sound'>{''.join(figures)}</div>"
 
 
 def photo(folder: Path) -> tuple[str, str]:

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+from .files import atomic_path
 
+CACHE = Path("~/.cache/tokenizers-zoo")
 TABLES = {".csv": ",", ".tsv": "\t"}
 
 
@@ -24,11 +27,16 @@ class Row:
 
 
 def read_manifest(source: str | Path, suffixes: Sequence[str]) -> list[Row]:
-    """Rows of a .csv, .tsv, .jsonl or .parquet file with a column `path` and any of text (or caption), speaker, split, seconds;
-    or one row a file of a folder, with the sub-folder `train`, `valid`, `val` or `test` as its split.
+    """Rows of a manifest, a folder, or a dataset of the Hugging Face Hub.
+
+    A manifest is a .csv, .tsv, .jsonl or .parquet file with a column `path` and any of text (or caption), speaker, split, seconds.
+    Of a folder every file is a row, with the sub-folder `train`, `valid`, `val` or `test` as its split. `hf:NAME` or
+    `hf:NAME:CONFIG` is a dataset with a column audio or image.
 
     Paths are relative to the manifest. Raises InputError for what is neither, or names nothing.
     """
+    if str(source).startswith("hf:"):
+        return _hugging_face(*str(source)[3:].split(":"))
     source = Path(source)
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.suffix.lower() in suffixes and path.name[0] != ".")
@@ -44,8 +52,6 @@ def read_manifest(source: str | Path, suffixes: Sequence[str]) -> list[Row]:
 
 def write_manifest(path: str | Path, rows: Iterable[Row]) -> None:
     """Writes a .csv manifest."""
-    from .files import atomic_path
-
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(field.name for field in fields(Row))
@@ -60,6 +66,29 @@ def of_split(rows: list[Row], split: str) -> list[Row]:
         known = ", ".join(sorted({row.split for row in rows}))
         raise InputError(f"no file belongs to the split {split!r}; there are {known}")
     return chosen
+
+
+def _hugging_face(name: str, config: str | None = None) -> list[Row]:
+    """All splits of a dataset with a column `audio` or `image`; its files are unpacked into the cache, once."""
+    from datasets import Audio, Image, load_dataset
+
+    folder = CACHE.expanduser() / "datasets" / re.sub(r"\W+", "_", f"{name} {config or ''}").strip("_")
+    rows = []
+    for split, part in load_dataset(name, config).items():
+        column = next((c for c in ("audio", "image") if c in part.column_names), None)
+        if column is None:
+            raise InputError(f"{name} needs a column audio or image, it has {', '.join(part.column_names)}")
+        part = part.cast_column(column, (Audio if column == "audio" else Image)(decode=False))
+        for index, item in enumerate(part):
+            suffix = Path(item[column]["path"] or "").suffix or (".flac" if column == "audio" else ".png")
+            path = folder / str(split) / f"{index:08d}{suffix}"
+            if not path.exists():
+                with atomic_path(path) as temporary:
+                    temporary.write_bytes(item[column]["bytes"] or Path(item[column]["path"]).read_bytes())
+            text = str(item.get("text") or item.get("caption") or item.get("transcription") or "")
+            known = {"validation": "valid", "val": "valid"}
+            rows.append(Row(path, text, str(item.get("speaker_id") or ""), known.get(str(split), str(split))))
+    return rows
 
 
 def _values(source: Path) -> list[dict[str, Any]]:

@@ -42,10 +42,10 @@ def test_the_verb_evaluates_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
     ]
     assert main([*command, "-o", str(tmp_path / "out")]) == 0
     table = capsys.readouterr().out
-    assert "| dm-codec-tiny, 1 codebooks | 0.5" in table
+    assert "| dm-codec-tiny, 1 codebook | 0.5" in table
     results = {r["system"]: r["values"] for r in json.loads((tmp_path / "out/results.json").read_text())}
     assert results["original"]["stoi"]["value"] == pytest.approx(1.0)
-    assert results["dm-codec-tiny"]["stoi"]["value"] > results["dm-codec-tiny, 1 codebooks"]["stoi"]["value"] > 0.5
+    assert results["dm-codec-tiny"]["stoi"]["value"] > results["dm-codec-tiny, 1 codebook"]["stoi"]["value"] > 0.5
     assert len(results["dm-codec-tiny"]["codebooks"]["perplexity"]) == 8
     page = (tmp_path / "out/index.html").read_text()
     assert page.count("<audio") == 2 + 4 + 4

@@ -45,6 +45,22 @@ def test_parquet_manifest(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "m.parquet", ()) == [Row(tmp_path / "a.wav", "one")]
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+)  # datasets leaves files open
+def test_a_hub_dataset_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("tokenizers_zoo.manifest.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
+    (tmp_path / "photos/train").mkdir(parents=True)
+    shutil.copy(DATA / "chelsea.jpg", tmp_path / "photos/train/a.jpg")
+    (tmp_path / "photos/train/metadata.csv").write_text("file_name,text\na.jpg,a cat\n")
+    for _ in range(2):
+        (row,) = read_manifest(f"hf:{tmp_path / 'photos'}", ())
+    assert (row.text, row.split, row.path.suffix) == ("a cat", "train", ".jpg")
+    assert row.path.read_bytes() == (DATA / "chelsea.jpg").read_bytes()
+
+
 def test_a_folder_is_a_manifest(tmp_path: Path) -> None:
     for name in ("train/x/1.jpg", "val/2.jpg", "other/3.jpg", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

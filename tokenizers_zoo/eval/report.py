@@ -83,6 +83,9 @@ def _plot(results: list[dict[str, Any]], name: str, modality: str) -> str:
     original = values.pop("original", None)
     if len(values) < 2:
         return ""
+    spread = [v for _, v in values.values()]
+    if original and not 0 < max(*spread, original[1]) - min(*spread, original[1]) < 3 * (max(spread) - min(spread)):
+        original = None  # it would press all others together
     rates, heights = [rate for rate, _ in values.values()], [v for _, v in [*values.values(), *([original] if original else [])]]
 
     def at(value: float, axis: list[float], start: int, end: int) -> int:
