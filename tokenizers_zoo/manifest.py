@@ -29,7 +29,7 @@ class Row:
 def read_manifest(source: str | Path, suffixes: Sequence[str]) -> list[Row]:
     """Rows of a manifest, a folder, or a dataset of the Hugging Face Hub.
 
-    A manifest is a .csv, .tsv, .jsonl or .parquet file with a column `path` and any of text (or caption), speaker, split, seconds.
+    A manifest is a .csv, .tsv, .jsonl or .parquet file: a column `path`, and any of text (or caption), speaker, split, seconds.
     Of a folder every file is a row, with the sub-folder `train`, `valid`, `val` or `test` as its split. `hf:NAME` or
     `hf:NAME:CONFIG` is a dataset with a column audio or image.
 
