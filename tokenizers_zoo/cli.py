@@ -27,7 +27,7 @@ TRAINING = {
     "fit": "train a recipe: -c trainers/RECIPE.yaml; every option of it can be overridden, see --print_config",
     "validate": "the objective on the validation split: -c RECIPE --ckpt_path CKPT",
     "test": "the objective on the test split: -c RECIPE --ckpt_path CKPT",
-    "predict": "codes of the test split: -c RECIPE --ckpt_path CKPT",
+    "predict": ".tok files of the test split: -c RECIPE --ckpt_path CKPT",
 }
 OUTPUT = {"audio": ".wav", "image": ".png"}
 

@@ -1,14 +1,19 @@
 """The Lightning module: what a step does, and that a break in a run changes nothing."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import DATA
 from runs import audio_data, audio_module, fit, image_data, image_module
 from torch import nn
 
 import tokenizers_zoo as tz
+from tokenizers_zoo import zoo
+from tokenizers_zoo.cli import main
 from tokenizers_zoo.trainers.cli import HARMLESS
 from tokenizers_zoo.trainers.export import export
 from tokenizers_zoo.trainers.module import TokenizerModule
@@ -119,3 +124,39 @@ def test_a_loss_names_the_input_that_is_missing(tmp_path: Path) -> None:
     module = image_module(objective={"kl": Term(nn.Identity(), 1.0, ("kl",))})
     with pytest.raises(tz.InputError, match=r"the loss 'kl' needs kl; there are latents, media, output"):
         fit(module, image_data(), 1, tmp_path)
+
+
+def test_the_verbs_train_validate_and_predict(tmp_path: Path) -> None:
+    """As a user runs them, on photos, with a recipe that names its tokenizer by file."""
+    recipe = {
+        "model": {
+            "name": "mine",
+            "tokenizer": str(zoo._variants()["titok-tiny"]),
+            "objective": {"squared": {"loss": "torch.nn.MSELoss"}},
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}},
+        },
+        "data": {"class_path": "ImageData", "init_args": {"data": str(DATA), "image_size": 64, "batch_size": 2, "workers": 0}},
+        "trainer": {
+            "max_steps": 2,
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_progress_bar": False,
+            "default_root_dir": str(tmp_path),
+            "callbacks": [{"class_path": "ModelCheckpoint", "init_args": {"dirpath": str(tmp_path), "save_last": True}}],
+        },
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    command = [sys.executable, "-m", "tokenizers_zoo"]
+    options = ["-c", str(tmp_path / "recipe.yaml")]
+    verbs = [["fit", *options, "--model.tokenizer.init_args.encoder.init_args.depth", "1"]]
+    verbs += [[verb, *verbs[0][1:], "--ckpt_path", str(tmp_path / "last.ckpt")] for verb in ("validate", "predict")]
+    printed = []
+    for verb in verbs:
+        done = subprocess.run([*command, *verb], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        printed.append(done.stdout)
+    assert "valid/squared" in printed[1]
+    assert len(list((tmp_path / "tokens").glob("*.tok"))) == 3
+    assert main(["export", str(tmp_path / "last.ckpt"), "-o", str(tmp_path / "mine"), "--dtype", "float16"]) == 0
+    assert len(tz.load(tmp_path / "mine").encoder.transformer.blocks) == 1
+    assert "| steps | 2 |" in (tmp_path / "mine/README.md").read_text()

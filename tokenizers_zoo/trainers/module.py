@@ -1,6 +1,7 @@
 """The one Lightning module: any tokenizer, any objective, with or without an adversary."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -137,8 +138,11 @@ class TokenizerModule(lightning.LightningModule):
     test_step = validation_step
 
     def predict_step(self, batch: Batch, index: int) -> Tensor:
-        """Codes (B, K, N) of the averaged weights."""
-        return self.averaged.encode(batch["media"]).codes
+        """Codes (B, K, N) of the averaged weights; each item's tokens go to tokens/BATCH-ITEM.tok below the run's folder."""
+        tokens = self.averaged.encode(batch["media"])
+        for number, item in enumerate(tokens):
+            item.save(Path(self.trainer.default_root_dir) / f"tokens/{index:05d}-{number:03d}.tok")
+        return tokens.codes
 
     def configure_optimizers(self) -> Any:
         """One optimizer a side, each with its schedule."""
