@@ -131,7 +131,7 @@ def test_the_verbs_train_validate_and_predict(tmp_path: Path) -> None:
     recipe = {
         "model": {
             "name": "mine",
-            "tokenizer": str(zoo._variants()["titok-tiny"]),
+            "tokenizer": str(zoo.share("models") / "titok/titok-tiny.yaml"),
             "objective": {"squared": {"loss": "torch.nn.MSELoss"}},
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}},
         },

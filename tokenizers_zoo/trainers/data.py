@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -111,7 +112,7 @@ class ResumableLoader(DataLoader[Batch]):
         self.sampler.skip = self.taken * self.batch_size
 
 
-class MediaData(lightning.LightningDataModule):
+class MediaData(lightning.LightningDataModule, ABC):
     """What AudioData and ImageData share: the loaders.
 
     batch_size: of one process. workers: loading processes. seed: of the draws. valid_items: how many files of the split `valid`
@@ -125,17 +126,17 @@ class MediaData(lightning.LightningDataModule):
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.valid_items, self.max_unreadable = valid_items, max_unreadable
 
+    @abstractmethod
     def rows(self, split: str) -> list[Row]:
         """Files of a split."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draws(self) -> tuple[Dataset[Batch], int]:
         """Random training samples, and how many make an epoch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read_fixed(self, row: Row, generator: torch.Generator) -> Batch:
         """A validation sample."""
-        raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Endless draws, a share of them for each process."""
