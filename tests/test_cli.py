@@ -55,7 +55,7 @@ def test_roundtrip_prints_bits_and_quality(tmp_path: Path, capsys: pytest.Captur
     assert "STOI" in out
     assert (tmp_path / CLIP.name).exists()
     assert run("roundtrip", "titok-tiny", PHOTO) == 0
-    assert "64 tokens, 1022 bits, 0.249 bit/pixel, PSNR" in capsys.readouterr().out
+    assert "84 tokens, 1016 bits, 0.248 bit/pixel, PSNR" in capsys.readouterr().out
 
 
 def test_folders_patterns_and_batches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

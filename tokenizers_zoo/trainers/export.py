@@ -95,7 +95,10 @@ def _draw(points: dict[str, dict[int, float]], target: Path) -> None:
         panels.setdefault(part.rsplit("_", 1)[0] if group == "codebook" else part, []).append(name)
     rows = -(-len(panels) // 4)
     figure = Figure(figsize=(14, 2.6 * rows), layout="constrained")
-    for axis, (title, names) in zip(figure.subplots(rows, 4, squeeze=False).flat, panels.items(), strict=False):
+    axes = figure.subplots(rows, 4, squeeze=False).flat
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
             steps = sorted(points[name])
             axis.plot(steps, [points[name][step] for step in steps], lw=0.8, label=name.split("/")[0])
