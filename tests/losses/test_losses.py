@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tokenizers_zoo import Audio
 from tokenizers_zoo.losses.adversarial import FeatureMatching, Hinge, LeastSquares, LeCam
 from tokenizers_zoo.losses.distillation import CombinedDistillation, DAxisDistillation, TAxisDistillation
 from tokenizers_zoo.losses.perceptual import FeatureDistance, LogitsDistance
-from tokenizers_zoo.losses.spectral import LogMel, MultiScaleMelLoss
+from tokenizers_zoo.losses.spectral import LogMel, MultiScaleMelLoss, STOILoss
 
 FOLDER = Path(__file__).parent
 SPEECH, IMAGE = load_file(FOLDER / "speech.safetensors"), load_file(FOLDER / "image.safetensors")
@@ -150,3 +151,31 @@ def test_feature_distance() -> None:
     first = distance.network[0](x)
     torch.testing.assert_close(distance.features(target)[0], first / first.norm(dim=1, keepdim=True))
     assert 0 < loss.item() < 8  # two taps, unit vectors: at most 4 each
+
+
+def test_a_wide_student_has_a_part_for_each_teacher() -> None:
+    student, second, *teachers = inputs("distill.student", "distill.student2", "distill.teacher_sm", "distill.teacher_lm")
+    distance = DAxisDistillation()
+    wanted = 0.25 * distance(student, teachers[0]) + 0.75 * distance(second, teachers[1])
+    wide = torch.cat([student, second], dim=-1)
+    torch.testing.assert_close(CombinedDistillation(distance, [0.25, 0.75])(wide, *teachers), wanted)
+
+
+def test_stoi_loss(speech: Path) -> None:
+    """Near pystoi, which cuts silence out, clips, and works at 10 kHz; in the same order; and with a gradient that helps."""
+    from pystoi import stoi
+
+    clean = Audio.load(speech).waveform[0]
+    loss, found, wanted = STOILoss(16000, step=1), [], []
+    for level in (0.1, 0.3, 1.0):
+        noisy = clean + level * clean.std() * torch.randn_like(clean)
+        found.append(1 - loss(noisy, clean).item())
+        wanted.append(stoi(clean[0].numpy(), noisy[0].numpy(), 16000))
+    assert found == sorted(found, reverse=True)
+    assert max(abs(a - b) for a, b in zip(found, wanted, strict=True)) < 0.1
+    assert loss(0.3 * clean, clean).item() < 1e-3  # loudness does not matter
+    noisy.requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(noisy, clean), noisy)
+    better = (noisy - 0.01 * gradient / gradient.std() * clean.std()).detach()
+    assert stoi(clean[0].numpy(), better[0].numpy(), 16000) > wanted[-1]
+    assert loss(clean, torch.zeros_like(clean)).isfinite()

@@ -35,7 +35,8 @@ class TAxisDistillation(nn.Module):
 class CombinedDistillation(nn.Module):
     """Weighted sum of one distillation against several teachers: DM-Codec's LM + SM guidance.
 
-    weights: by teacher; None takes the mean.
+    weights: by teacher; None takes the mean. A student that is as wide as all teachers together has a part for each of them, in
+    their order; any other is compared as a whole with every teacher, as DM-Codec does.
     """
 
     def __init__(self, distance: DAxisDistillation | TAxisDistillation, weights: list[float] | None = None):
@@ -43,9 +44,10 @@ class CombinedDistillation(nn.Module):
         self.distance, self.weights = distance, weights
 
     def forward(self, student: Tensor, *teachers: Tensor) -> Tensor:
-        """(B, T, D) and one (B, T', D) a teacher -> scalar."""
-        weights = self.weights or [1 / len(teachers)] * len(teachers)
-        terms = [w * self.distance(student, teacher) for w, teacher in zip(weights, teachers, strict=True)]
+        """(B, T, D) and one (B, T', D') a teacher -> scalar."""
+        weights, widths = self.weights or [1 / len(teachers)] * len(teachers), [teacher.shape[-1] for teacher in teachers]
+        parts = student.split(widths, -1) if student.shape[-1] == sum(widths) else [student] * len(teachers)
+        terms = [w * self.distance(part, t) for w, part, t in zip(weights, parts, teachers, strict=True)]
         return torch.stack(terms).sum()
 
 
