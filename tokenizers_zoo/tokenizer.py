@@ -2,6 +2,7 @@
 
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,18 +180,22 @@ class AudioTokenizer(Tokenizer):
         audio, quantizer = as_audio(source, self.sample_rate, sample_rate), self._discrete()
         if len(audio) > 1 and audio.waveform.shape[-1] > self.whole * self.sample_rate:
             return Tokens.cat([self.encode(item) for item in audio])
-        waveform, frames = audio.waveform, -(-audio.lengths // self.hop)
+        waveform, frames = audio.waveform, self.encoder.frames(audio.lengths)
+        if not int(frames.min()):
+            raise InputError(f"{self.name} needs {self.hop} samples for a frame, an item has {int(audio.lengths.min())}")
         ragged = len(set(audio.lengths.tolist())) > 1
         spans = self._spans(int(frames.max()), self.encoder.receptive_field)
         pieces = []
         for start, first, last, stop in spans:
-            piece = waveform[..., start * self.hop : stop * self.hop].to(self.device)
+            end = stop * self.hop if stop < int(frames.max()) else None  # the last may be longer than its frames
+            piece = waveform[..., start * self.hop : end].to(self.device)
             latents = self.encode_latents(piece, audio.lengths.to(self.device) if ragged else None)
             pieces.append(quantizer.encode(latents[:, first - start : last - start]))
         codes = torch.cat(pieces, dim=-1)
         valid = torch.arange(codes.shape[-1], device=codes.device) < frames[:, None].to(codes.device)
         codes = codes.masked_fill(~valid[:, None], PAD)
-        return Tokens(codes, self.spec, frames, num_samples=audio.lengths.to(torch.int32))
+        samples = torch.minimum(audio.lengths, self.decoder.samples(frames))
+        return Tokens(codes, self.spec, frames, num_samples=samples.to(torch.int32))
 
     @torch.no_grad()
     def decode(self, tokens: Tokens) -> Audio:
@@ -198,20 +203,27 @@ class AudioTokenizer(Tokenizer):
 
         Raises TokenError for tokens that are not this tokenizer's.
         """
+        return self._decode(tokens, self.decode_latents, self.decoder, self.sample_rate)
+
+    def _decode(
+        self, tokens: Tokens, run: Callable[[Tensor, Tensor | None], Tensor], decoder: AudioDecoder, sample_rate: int
+    ) -> Audio:
+        """Audio at `sample_rate` of what `run` makes of latents (B, T, D) with `decoder`."""
         tokens = self._checked(tokens)
         if len(tokens) > 1 and tokens.codes.shape[-1] * self.hop > self.whole * self.sample_rate:
-            return Audio.stack([self.decode(item) for item in tokens])
+            return Audio.stack([self._decode(item, run, decoder, sample_rate) for item in tokens])
         ragged = len(set(tokens.lengths.tolist())) > 1
-        lengths, spans = tokens.lengths.to(self.device), self._spans(tokens.codes.shape[-1], self.decoder.receptive_field)
+        lengths, spans = tokens.lengths.to(self.device), self._spans(tokens.codes.shape[-1], decoder.receptive_field)
         pieces = []
         for start, first, last, stop in spans:
             latents = self._discrete().decode(tokens.codes[..., start:stop].clamp(min=0))
-            piece = self.decode_latents(latents, lengths if ragged else None)
-            pieces.append(piece[..., (first - start) * self.hop : (last - start) * self.hop].float().cpu())
+            piece = run(latents, lengths if ragged else None)
+            pieces.append(piece[..., (first - start) * decoder.hop : (last - start) * decoder.hop].float().cpu())
         samples = tokens.conditions.get("num_samples", tokens.lengths * self.hop).cpu().long()
+        samples = torch.minimum(samples * sample_rate // self.sample_rate, decoder.samples(tokens.lengths))
         waveform = torch.cat(pieces, dim=-1)[..., : int(samples.max())]
         waveform = waveform * (torch.arange(waveform.shape[-1]) < samples[:, None])[:, None]
-        return Audio(waveform, self.sample_rate, samples)
+        return Audio(waveform, sample_rate, samples)
 
     def _spans(self, frames: int, receptive_field: int | None) -> list[tuple[int, int, int, int]]:
         """Windows over `frames`: (start of context, first frame, end of frames, end of context)."""

@@ -6,14 +6,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import EncodecConfig, EncodecModel
 
-from tokenizers_zoo.blocks import seanet
+from tokenizers_zoo.blocks import chain
 from tokenizers_zoo.blocks.conv1d import Conv1d, ConvTranspose1d, pad
 from tokenizers_zoo.blocks.conv2d import VQGANDecoder, VQGANEncoder
+from tokenizers_zoo.blocks.dac import DACDecoder, DACEncoder
+from tokenizers_zoo.blocks.dual import DualEncoder
 from tokenizers_zoo.blocks.gaussian import GaussianPosterior
+from tokenizers_zoo.blocks.local_transformer import TransformerEncoder
 from tokenizers_zoo.blocks.seanet import SEANetDecoder, SEANetEncoder
 from tokenizers_zoo.blocks.transformer import Transformer, TransformerBlock
 from tokenizers_zoo.blocks.vit import PatchHead, ViTDecoder1D, ViTEncoder1D
 from tokenizers_zoo.blocks.vocos import ISTFTDecoder, STFTEncoder
+
+
+def opened(encoder: TransformerEncoder) -> TransformerEncoder:
+    """With residual scales as after training, so that attention shows."""
+    for name, parameter in encoder.named_parameters():
+        if name.endswith("_scale"):
+            parameter.data.fill_(0.5)
+    return encoder
+
 
 SEANET = {"dim": 16, "filters": 4, "strides": [2, 4, 5]}
 AUDIO_ENCODERS = {
@@ -22,6 +34,15 @@ AUDIO_ENCODERS = {
     "seanet group norm": lambda: SEANetEncoder(**SEANET, norm="time_group_norm", pad_mode="constant"),
     "seanet finite": lambda: SEANetEncoder(**SEANET, lstm="none"),
     "stft": lambda: STFTEncoder(dim=16, hop=40, n_fft=128, width=24, depth=2),
+    "stft grouped": lambda: STFTEncoder(dim=16, hop=40, n_fft=64, width=24, depth=2, group=2),
+    "stft causal": lambda: STFTEncoder(dim=16, hop=40, n_fft=64, width=24, depth=2, group=2, causal=True),
+    "dac": lambda: DACEncoder(16, 4, [2, 4, 5]),
+    "dac causal": lambda: DACEncoder(16, 4, [2, 4, 5], causal=True),
+    "transformer": lambda: opened(TransformerEncoder(SEANetEncoder(**SEANET, lstm="none"), 2, 2, context=3)),
+    "transformer causal": lambda: opened(
+        TransformerEncoder(STFTEncoder(16, 40, 64, 24, 1, causal=True), 2, 2, context=3, causal=True)
+    ),
+    "dual": lambda: DualEncoder(DACEncoder(16, 4, [2, 4, 5]), STFTEncoder(8, 40, 64, 24, 1)),
 }
 AUDIO_DECODERS = {
     "seanet": lambda: SEANetDecoder(16, 4, [5, 4, 2]),
@@ -29,6 +50,10 @@ AUDIO_DECODERS = {
     "seanet group norm": lambda: SEANetDecoder(16, 4, [5, 4, 2], norm="time_group_norm"),
     "seanet finite": lambda: SEANetDecoder(16, 4, [5, 4, 2], lstm="none"),
     "istft": lambda: ISTFTDecoder(dim=16, hop=40, n_fft=160, width=24, depth=2),
+    "istft grouped": lambda: ISTFTDecoder(dim=16, hop=40, n_fft=64, width=24, depth=2, group=2),
+    "istft causal": lambda: ISTFTDecoder(dim=16, hop=40, n_fft=64, width=24, depth=2, group=2, causal=True),
+    "dac": lambda: DACDecoder(16, 2, [5, 4, 2]),
+    "dac causal": lambda: DACDecoder(16, 2, [5, 4, 2], causal=True),
 }
 
 
@@ -119,13 +144,17 @@ def test_decoder_receptive_field_covers_what_is_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("lengths", [None, [3000, 1, 41, 1713]])
-@pytest.mark.parametrize("lstm", ["none", "unidirectional"])
+@pytest.mark.parametrize("kind", ["none", "unidirectional", "dac"])
 @pytest.mark.parametrize("causal", [False, True])
-def test_tiles_change_nothing(lengths: list[int] | None, lstm: str, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_change_nothing(lengths: list[int] | None, kind: str, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inference on a CPU runs a stage piece by piece; with gradients it runs at once."""
-    monkeypatch.setattr(seanet, "TILE", 3)
-    encoder = SEANetEncoder(**SEANET, lstm=lstm, causal=causal).double().eval()
-    decoder = SEANetDecoder(16, 4, [5, 4, 2], lstm=lstm, causal=causal).double().eval()
+    monkeypatch.setattr(chain, "TILE", 3)
+    if kind == "dac":
+        encoder, decoder = DACEncoder(16, 4, [2, 4, 5], causal=causal), DACDecoder(16, 4, [5, 4, 2], causal=causal)
+    else:
+        encoder = SEANetEncoder(**SEANET, lstm=kind, causal=causal)
+        decoder = SEANetDecoder(16, 4, [5, 4, 2], lstm=kind, causal=causal)
+    encoder, decoder = encoder.double().eval(), decoder.double().eval()
     x, samples = torch.randn(4, 1, 3000).double(), torch.tensor(lengths) if lengths else None
     frames = None if samples is None else -(-samples // encoder.hop)
     latents = encoder(x, samples).detach()
@@ -139,13 +168,20 @@ def test_tiles_change_nothing(lengths: list[int] | None, lstm: str, causal: bool
         torch.testing.assert_close(tiled_wave[item, :, :size], wave[item, :, :size], rtol=0, atol=1e-12)
 
 
-def test_causal_seanet_sees_no_future() -> None:
-    encoder = AUDIO_ENCODERS["seanet causal"]().eval()
-    assert encoder.causal
-    x = torch.randn(1, 1, 2000, requires_grad=True)
+@pytest.mark.parametrize("name", AUDIO_ENCODERS)
+def test_encoders_say_whether_they_see_the_future(name: str) -> None:
+    encoder = AUDIO_ENCODERS[name]().double().eval()
+    x = torch.randn(1, 1, 4000, requires_grad=True, dtype=torch.double)
     _, last = reach(x, 2, encoder(x)[0, 20].sum())
-    assert last < 21 * encoder.hop
-    assert not AUDIO_ENCODERS["seanet"]().causal
+    assert (last < 21 * encoder.hop) == encoder.causal
+
+
+@pytest.mark.parametrize("name", AUDIO_DECODERS)
+def test_decoders_say_whether_they_see_the_future(name: str) -> None:
+    decoder = AUDIO_DECODERS[name]().double().eval()
+    x = torch.randn(1, 60, decoder.dim, requires_grad=True, dtype=torch.double)
+    _, last = reach(x, 1, decoder(x)[0, 0, 20 * decoder.hop : 21 * decoder.hop].sum())
+    assert (last == 20) == decoder.causal
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -8,10 +8,12 @@ import torch
 from official import recorded
 from torch import Tensor
 
-from tokenizers_zoo import Tokenizer, WeightsError, create, load, load_official, zoo
+from tokenizers_zoo import InputError, Tokenizer, WeightsError, create, load, load_official, zoo
 from tokenizers_zoo.official.load import published_shapes
 
 SPEECH = ["dm-codec", "speechtokenizer"]
+LM_SPT = "lm-spt-12.5hz-24k"
+UNPUBLISHED = ["lm-spt-25hz", "lm-spt-12.5hz", "lm-spt-6.25hz"]  # no author gave their weights away
 TITOK = ["titok-s128", *(pytest.param(n, marks=pytest.mark.slow) for n in ("titok-l32", "titok-bl64-vq"))]
 
 
@@ -66,6 +68,63 @@ def test_windows_of_a_long_clip_join_smoothly(variant: str, loaded: dict[str, To
     assert (whole.codes != windowed.codes).float().mean() < 0.02
 
 
+@pytest.fixture(scope="module")
+def lm_spt() -> dict[str, Tokenizer]:
+    weights = recorded.state(case(LM_SPT))
+    return {padding: load_official(LM_SPT, weights, padding=padding) for padding in ("whole", "published")}
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+@torch.no_grad()
+def test_lm_spt(name: str, lm_spt: dict[str, Tokenizer]) -> None:
+    """As published: no padding, an incomplete frame is dropped, 4 samples are missing at the end."""
+    tokenizer, io = lm_spt["published"], recorded.io(case(LM_SPT))
+    codes = io[f"output.{name}.codes"].transpose(0, 1)
+    tokens = tokenizer.encode(io[f"input.{name}.wav"])
+    assert torch.equal(tokens.codes, codes)
+    found = {
+        "aux": tokenizer.decode_semantic(tokens),
+        "decoded": tokenizer.decode(tokens),
+        "decoded_semantic": tokenizer.decode(tokens.codebooks("semantic")),
+        "decoded_first4": tokenizer.decode(tokens.codebooks(4)),
+    }
+    for kind, audio in found.items():
+        if f"output.{name}.{kind}" in io:
+            wanted = io[f"output.{name}.{kind}"]
+            assert audio.waveform.shape == wanted.shape
+            assert relative(audio.waveform, wanted) <= 1e-4
+    assert (found["aux"].sample_rate, found["decoded"].sample_rate) == (16000, 24000)
+
+
+@torch.no_grad()
+def test_lm_spt_quantizer_losses(lm_spt: dict[str, Tokenizer]) -> None:
+    """The published loss sums over the seven acoustic codebooks, ours is their mean."""
+    io = recorded.io(case(LM_SPT))
+    quantized = lm_spt["published"](io["input.b.wav"]).quantized
+    assert quantized is not None
+    for half, levels in (("semantic", 1), ("acoustic", 7)):
+        for kind in ("commitment", "codebook"):
+            found = levels * quantized.losses[f"{half}_{kind}"]
+            torch.testing.assert_close(found, io[f"output.b.loss_{half}_{kind}"].reshape(()), rtol=1e-5, atol=0)
+
+
+@torch.no_grad()
+def test_lm_spt_loses_nothing_by_default(lm_spt: dict[str, Tokenizer]) -> None:
+    whole, published = lm_spt["whole"], lm_spt["published"]
+    wave = recorded.io(case(LM_SPT))["input.b.wav"]
+    tokens = whole.encode(wave)
+    assert tokens.codes.shape[-1] == 14  # published: 13, the last 1841 samples are lost
+    assert whole.decode(tokens).waveform.shape == wave.shape
+    assert whole.decode_semantic(tokens).waveform.shape[-1] == wave.shape[-1] * 2 // 3
+    cut = wave[..., : 13 * whole.hop]  # whole frames: the two agree
+    assert torch.equal(whole.encode(cut).codes, published.encode(cut).codes)
+    with pytest.raises(InputError, match="1920 samples"):
+        published.encode(wave[..., :1915])
+    assert whole.encode(wave[..., :1]).codes.shape == (2, 8, 1)
+    with pytest.raises(InputError, match="padding"):
+        load_official(LM_SPT, {}, padding="none")
+
+
 @pytest.mark.parametrize("variant", TITOK)
 @torch.no_grad()
 def test_titok(variant: str, loaded: dict[str, Tokenizer]) -> None:
@@ -91,7 +150,7 @@ def test_titok_vae(loaded: dict[str, Tokenizer]) -> None:
     assert relative(pixels[1:], io["output.decoded_second_s4"]) <= 1e-4
 
 
-@pytest.mark.parametrize("variant", [*SPEECH, "titok-l32", "titok-s128", "titok-bl64-vq", "titok-bl128-vae"])
+@pytest.mark.parametrize("variant", [*SPEECH, LM_SPT, "titok-l32", "titok-s128", "titok-bl64-vq", "titok-bl128-vae"])
 def test_keys_and_parameter_counts_are_the_published_ones(variant: str) -> None:
     wanted = recorded.manifest(case(variant))
     with torch.device("meta"):
@@ -129,6 +188,6 @@ def test_training_packages_and_files_load_like_bare_states(tmp_path: Path) -> No
 
 def test_every_published_variant_has_an_importer() -> None:
     for name in zoo.list_tokenizers():
-        if not name.endswith("-tiny"):
+        if not name.endswith("-tiny") and name not in UNPUBLISHED:
             with torch.device("meta"):
                 assert published_shapes(create(name))

@@ -7,6 +7,7 @@ import torch
 from conftest import DATA
 from trainers.models import language_model, recognizer, speech_model
 from trainers.runs import audio_data
+from transformers import WhisperFeatureExtractor
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.teachers.cache import FeatureCache
@@ -38,10 +39,15 @@ def test_speech_models_give_50_frames_a_second(kind: str, wave: torch.Tensor, tm
 
 
 def test_whisper_hears_a_whole_window_as_transformers_does(tmp_path: Path) -> None:
-    teacher = SpeechTeacher(speech_model(tmp_path, "whisper"), -1)
+    path = speech_model(tmp_path, "whisper")
+    teacher, extractor = SpeechTeacher(path, -1), WhisperFeatureExtractor.from_pretrained(path)
     wave = torch.randn(30 * 16000) * 0.1
-    mel = teacher.extractor(wave.numpy(), sampling_rate=16000, return_tensors="pt").input_features
-    torch.testing.assert_close(teacher(wave), teacher.model(mel).last_hidden_state[0])
+    mel = extractor(wave.numpy(), sampling_rate=16000, return_tensors="pt").input_features
+    assert teacher.whisper is not None
+    torch.testing.assert_close(teacher.whisper.mel(wave[None]), mel, rtol=0, atol=1e-4)
+    torch.testing.assert_close(teacher(wave), teacher.whisper.encoder(mel).last_hidden_state[0], rtol=1e-3, atol=1e-3)
+    with pytest.raises(tz.InputError, match="at most 30 s"):
+        teacher.whisper(torch.zeros(1, 31 * 16000))
 
 
 def test_text_is_spread_over_the_voiced_frames(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 """What the two halves of a tokenizer are: the types that an assembly may put into its `encoder` and `decoder`."""
 
-from torch import nn
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+Count = TypeVar("Count", int, Tensor)
 
 
 class AudioEncoder(nn.Module):
@@ -15,6 +19,10 @@ class AudioEncoder(nn.Module):
     causal: bool
     receptive_field: int | None
 
+    def frames(self, samples: Count) -> Count:
+        """How many frames so many samples give."""
+        return -(-samples // self.hop)
+
 
 class AudioDecoder(nn.Module):
     """forward(latents (B, T, dim), lengths (B,) in frames or None) -> waveform (B, 1, T * hop); attributes as AudioEncoder."""
@@ -23,6 +31,10 @@ class AudioDecoder(nn.Module):
     hop: int
     causal: bool
     receptive_field: int | None
+
+    def samples(self, frames: Count) -> Count:
+        """How many samples so many frames give."""
+        return frames * self.hop
 
 
 class ImageEncoder(nn.Module):

@@ -51,7 +51,8 @@ class Conv1d(nn.Module):
     """Convolution with ceil(T / stride) outputs; the last window is completed on the right by padding.
 
     causal: all of kernel - stride goes to the left; otherwise the left side gets the larger half. norm: "weight_norm",
-    "time_group_norm" (one group over channels and time, after the convolution) or "none".
+    "time_group_norm" (one group over channels and time, after the convolution) or "none". complete=False pads both sides by
+    that half and drops what does not fill a window: floor(T / stride) outputs, floor((T + 1) / stride) for an odd stride.
     """
 
     def __init__(
@@ -64,19 +65,27 @@ class Conv1d(nn.Module):
         norm: Norm = "weight_norm",
         pad_mode: PadMode = "reflect",
         causal: bool = False,
+        complete: bool = True,
     ):
         super().__init__()
         self.conv = normed(nn.Conv1d(in_channels, out_channels, kernel, stride, dilation=dilation), norm)
         self.norm = TimeGroupNorm(out_channels) if norm == "time_group_norm" else None
         self.stride, self.pad_mode, self.span = stride, pad_mode, (kernel - 1) * dilation + 1
-        total = self.span - stride
+        total, self.complete = self.span - stride, complete
         self.right = 0 if causal else total // 2
         self.left = total - self.right
+        if not complete:
+            self.right = self.left
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(B, C_in, T) -> (B, C_out, ceil(T / stride))."""
-        after = None if lengths is None else -(-lengths // self.stride)
-        extra = -x.shape[-1] % self.stride if lengths is None else -lengths % self.stride
+        extra: Tensor | int
+        if self.complete:
+            after = None if lengths is None else -(-lengths // self.stride)
+            extra = -x.shape[-1] % self.stride if lengths is None else -lengths % self.stride
+        else:
+            after = None if lengths is None else (lengths + self.left + self.right - self.span) // self.stride + 1
+            extra = 0
         if self.span > 1 or self.stride > 1:
             x = pad(x, lengths, self.left, self.right, extra, self.pad_mode)
         x = self.conv(x)
@@ -84,23 +93,35 @@ class Conv1d(nn.Module):
 
 
 class ConvTranspose1d(nn.Module):
-    """Transposed convolution with kernel 2 * stride and T * stride outputs; the surplus is cut as `Conv1d` pads."""
+    """Transposed convolution with kernel 2 * stride and T * stride outputs; the surplus is cut as `Conv1d` pads.
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: Norm = "weight_norm", causal: bool = False):
+    complete=False gives one sample less where the stride is odd.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        norm: Norm = "weight_norm",
+        causal: bool = False,
+        complete: bool = True,
+    ):
         super().__init__()
         self.conv = normed(nn.ConvTranspose1d(in_channels, out_channels, 2 * stride, stride), norm)
         self.norm = TimeGroupNorm(out_channels) if norm == "time_group_norm" else None
         self.stride = stride
         self.left = 0 if causal else stride - stride // 2
+        self.missing = 0 if complete else stride % 2
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(B, C_in, T) -> (B, C_out, T * stride)."""
-        after = None if lengths is None else lengths * self.stride
+        after = None if lengths is None else lengths * self.stride - self.missing
         frames = x.shape[-1]
         x = self.conv(zero_past(x, lengths))
         if self.norm:  # EnCodec normalises before it cuts
             x = self.norm(x, None if after is None else after + self.stride)
-        return x[..., self.left : self.left + frames * self.stride], after
+        return x[..., self.left : self.left + frames * self.stride - self.missing], after
 
 
 class LSTM(nn.Module):

@@ -24,47 +24,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from .base import AudioDecoder, AudioEncoder
+from .chain import Chain, in_tiles
 from .conv1d import LSTM, Conv1d, ConvTranspose1d, Norm, PadMode
 
 LSTMKind = Literal["none", "unidirectional", "bidirectional"]
 KERNEL, RESIDUAL_KERNEL, LSTM_LAYERS = 7, 3, 2  # the same in all published models
-TILE = 1024  # frames that `in_tiles` runs at a time, for each thread of the CPU
-CONTEXT = KERNEL + RESIDUAL_KERNEL  # frames around a tile; a stage reaches KERNEL - 1 + RESIDUAL_KERNEL - 1 + stride samples
-
-
-class Chain(nn.ModuleList):
-    """Modules that take and return (x, lengths), one after the other."""
-
-    def forward(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(B, C, T) -> (B, C', T')."""
-        for module in self:
-            x, lengths = module(x, lengths)
-        return x, lengths
-
-
-def in_tiles(stage: nn.Module, x: Tensor, lengths: Tensor | None, takes: int, gives: int) -> tuple[Tensor, Tensor | None]:
-    """`stage`, which makes `gives` samples of every `takes`; for inference on a CPU piece by piece, the result is the same.
-
-    Activations at the waveform's rate are many times larger than the caches, pieces of one clip are not: all of a SEANet's
-    convolutions run 1.7 times as fast. Each piece has CONTEXT on both sides, so that padding at a cut is cut away with it.
-    """
-    if torch.is_grad_enabled() or x.device.type != "cpu":
-        return stage(x, lengths)
-    size, out = TILE * torch.get_num_threads(), None
-    samples = [x.shape[-1]] * len(x) if lengths is None else lengths.tolist()
-    with parametrize.cached():  # a weight norm that is not folded is computed once, not for each piece
-        for i, count in enumerate(samples):
-            for start in range(0, -(-count // takes), size):
-                first = max(0, start - CONTEXT)
-                y, _ = stage(x[i : i + 1, :, first * takes : min((start + size + CONTEXT) * takes, count)], None)
-                y = y[0, :, (start - first) * gives :][:, : size * gives]
-                out = y.new_zeros(len(x), len(y), -(-x.shape[-1] // takes) * gives) if out is None else out
-                out[i, :, start * gives : start * gives + y.shape[-1]] = y
-    assert out is not None
-    return out, None if lengths is None else -(-lengths // takes) * gives
+CONTEXT = KERNEL + RESIDUAL_KERNEL  # frames of `in_tiles`; a stage reaches KERNEL - 1 + RESIDUAL_KERNEL - 1 + stride samples
 
 
 class ELU(nn.ELU):
@@ -129,7 +96,7 @@ class SEANetEncoder(AudioEncoder):
         """waveform (B, channels, S), lengths (B,) in samples -> (B, T, dim)."""
         x, done = waveform, 0
         for first, last, stride in self.stages:
-            x, lengths = in_tiles(self.layers[first:last], x, lengths, stride, 1)
+            x, lengths = in_tiles(self.layers[first:last], x, lengths, stride, 1, CONTEXT)
             done = last
         return self.layers[done:](x, lengths)[0].transpose(1, 2)
 
@@ -175,7 +142,7 @@ class SEANetDecoder(AudioDecoder):
         head = self.stages[0][0] if self.stages else len(self.layers)
         x, lengths = self.layers[:head](latents.transpose(1, 2), lengths)
         for first, last, stride in self.stages:
-            x, lengths = in_tiles(self.layers[first:last], x, lengths, 1, stride)
+            x, lengths = in_tiles(self.layers[first:last], x, lengths, 1, stride, CONTEXT)
         return x
 
 

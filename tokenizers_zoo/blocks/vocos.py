@@ -2,11 +2,13 @@
 
 Sources: Vocos (arXiv 2306.00814; gemelo-ai/vocos), ConvNeXt (arXiv 2201.03545). All work runs at frame rate, which a CPU can
 train; the waveform is touched by Fourier transforms only. Padding is by zeros, so that the frames of a clip are the same
-whether silence of a batch or nothing follows it.
+whether silence of a batch or nothing follows it. Options of encoder and decoder: `group`, spectral frames of `stride` samples
+that make one latent; `causal`, no frame depends on what comes after it.
 """
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from .base import AudioDecoder, AudioEncoder
@@ -18,9 +20,10 @@ KERNEL = 7
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution over time, LayerNorm, two-layer perceptron, scaled residual."""
 
-    def __init__(self, width: int, expansion: int, scale: float):
+    def __init__(self, width: int, expansion: int, scale: float, causal: bool):
         super().__init__()
-        self.depthwise = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2, groups=width)
+        self.depthwise = nn.Conv1d(width, width, KERNEL, groups=width)
+        self.padding = (KERNEL - 1, 0) if causal else (KERNEL // 2, KERNEL // 2)
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, expansion * width)
         self.contract = nn.Linear(expansion * width, width)
@@ -28,7 +31,7 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, width, T) -> (B, width, T)."""
-        y = self.depthwise(zero_past(x, lengths)).transpose(1, 2)
+        y = self.depthwise(F.pad(zero_past(x, lengths), self.padding)).transpose(1, 2)
         y = self.contract(F.gelu(self.expand(self.norm(y))))
         return x + (self.scale * y).transpose(1, 2)
 
@@ -36,13 +39,14 @@ class ConvNeXtBlock(nn.Module):
 class ConvNeXtStack(nn.Module):
     """Linear map to `width`, `depth` blocks, LayerNorm: (B, inputs, T) -> (B, T, width)."""
 
-    def __init__(self, inputs: int, width: int, depth: int, expansion: int = 3):
+    def __init__(self, inputs: int, width: int, depth: int, causal: bool = False, expansion: int = 3):
         super().__init__()
         self.embed = nn.Linear(inputs, width)
         self.embed_norm = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(width, expansion, 1 / depth) for _ in range(depth))
+        self.blocks = nn.ModuleList(ConvNeXtBlock(width, expansion, 1 / depth, causal) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.receptive_field = (KERNEL // 2) * depth
+        self.causal = causal
+        self.receptive_field = (KERNEL - 1 if causal else KERNEL // 2) * depth
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """x (B, inputs, T), lengths (B,) in frames -> (B, T, width)."""
@@ -61,25 +65,29 @@ class STFTEncoder(AudioEncoder):
 
     window: Tensor
 
-    def __init__(self, dim: int, hop: int, n_fft: int, width: int, depth: int):
+    def __init__(self, dim: int, hop: int, n_fft: int, width: int, depth: int, group: int = 1, causal: bool = False):
         super().__init__()
-        self.dim, self.hop, self.n_fft, self.causal = dim, hop, n_fft, False
+        self.dim, self.hop, self.n_fft, self.causal = dim, hop, n_fft, causal
+        self.group, self.stride = group, hop // group
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.stack = ConvNeXtStack(3 * (n_fft // 2 + 1), width, depth)
-        self.out_proj = nn.Linear(width, dim)
-        self.receptive_field = self.stack.receptive_field + -(-(n_fft - hop) // (2 * hop))
+        self.stack = ConvNeXtStack(3 * (n_fft // 2 + 1), width, depth, causal)
+        self.out_proj = nn.Linear(group * width, dim)
+        self.receptive_field = _field(self.stack, n_fft, self.stride, group)
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """waveform (B, 1, S), lengths (B,) in samples -> (B, T, dim)."""
-        frames = None if lengths is None else -(-lengths // self.hop)
+        frames = None if lengths is None else -(-lengths // self.stride)
         features = self.features(zero_past(waveform, lengths)[:, 0])
-        return self.out_proj(self.stack(features, frames))
+        x = zero_past(self.stack(features, frames).transpose(1, 2), frames)
+        x = F.pad(x, (0, -x.shape[-1] % self.group))
+        return self.out_proj(rearrange(x, "b c (t g) -> b t (g c)", g=self.group))
 
     def features(self, waveform: Tensor) -> Tensor:
-        """(B, S) -> (B, 3 * (n_fft / 2 + 1), ceil(S / hop)); frame t is centred on its own hop samples."""
-        surplus, margin = -waveform.shape[-1] % self.hop, self.n_fft - self.hop
-        padded = F.pad(waveform.float(), (margin // 2, margin - margin // 2 + surplus))
-        spectrum = torch.stft(padded, self.n_fft, self.hop, window=self.window, center=False, return_complex=True)
+        """(B, S) -> (B, 3 * (n_fft / 2 + 1), ceil(S / stride)); a frame is centred on its samples; causal: ends with them."""
+        surplus, margin = -waveform.shape[-1] % self.stride, self.n_fft - self.stride
+        left = margin if self.causal else margin // 2
+        padded = F.pad(waveform.float(), (left, margin - left + surplus))
+        spectrum = torch.stft(padded, self.n_fft, self.stride, window=self.window, center=False, return_complex=True)
         magnitude = spectrum.abs().clamp(min=1e-5)
         compressed = spectrum * magnitude.pow(-0.7)
         return torch.cat([magnitude.log(), compressed.real, compressed.imag], dim=1)
@@ -90,28 +98,39 @@ class ISTFTDecoder(AudioDecoder):
 
     window: Tensor
 
-    def __init__(self, dim: int, hop: int, n_fft: int, width: int, depth: int):
+    def __init__(self, dim: int, hop: int, n_fft: int, width: int, depth: int, group: int = 1, causal: bool = False):
         super().__init__()
-        self.dim, self.hop, self.n_fft, self.causal = dim, hop, n_fft, False
+        self.dim, self.hop, self.n_fft, self.causal = dim, hop, n_fft, causal
+        self.group, self.stride = group, hop // group
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.stack = ConvNeXtStack(dim, width, depth)
+        self.spread = nn.Linear(dim, group * dim) if group > 1 else nn.Identity()
+        self.stack = ConvNeXtStack(dim, width, depth, causal)
         self.head = nn.Linear(width, n_fft + 2)
-        self.receptive_field = self.stack.receptive_field + -(-(n_fft - hop) // (2 * hop))
+        self.receptive_field = _field(self.stack, n_fft, self.stride, group)
 
     def forward(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
         """latents (B, T, dim), lengths (B,) in frames -> (B, 1, T * hop)."""
+        latents = rearrange(self.spread(latents), "b t (g c) -> b (t g) c", g=self.group)
+        lengths = None if lengths is None else lengths * self.group
         x = self.head(self.stack(latents.transpose(1, 2), lengths)).float().transpose(1, 2)
         log_magnitude, phase = x.chunk(2, dim=1)
         # the clamp keeps an untrained head from overflowing; a full-scale sine reaches n_fft / 4 = 320
         return self._overlap_add(torch.polar(log_magnitude.exp().clamp(max=1e3), phase), lengths)
 
     def _overlap_add(self, spectrum: Tensor, lengths: Tensor | None) -> Tensor:
-        count, margin = spectrum.shape[-1], (self.n_fft - self.hop) // 2
+        # a causal frame begins with its own samples, so that no later frame adds to them
+        count, margin = spectrum.shape[-1], 0 if self.causal else (self.n_fft - self.stride) // 2
         frames = torch.fft.irfft(spectrum, self.n_fft, dim=1) * self.window[:, None]
         squares = self.window.square()[None, :, None].expand(len(frames), -1, count)
-        shape = (1, (count - 1) * self.hop + self.n_fft)
+        shape = (1, (count - 1) * self.stride + self.n_fft)
         signal, envelope = (
-            F.fold(zero_past(x, lengths), shape, (1, self.n_fft), stride=(1, self.hop))[:, 0, 0, margin:][..., : count * self.hop]
+            F.fold(zero_past(x, lengths), shape, (1, self.n_fft), stride=(1, self.stride))[:, 0, 0, margin:]
             for x in (frames, squares)
         )
-        return (signal / envelope.clamp(min=1e-3))[:, None]
+        return (signal / envelope.clamp(min=1e-3))[:, None, : count * self.stride]
+
+
+def _field(stack: ConvNeXtStack, n_fft: int, stride: int, group: int) -> int:
+    """Latents on one side of a latent that can influence it, through the stack and the overlap of windows."""
+    overlap = n_fft - stride
+    return -(-(stack.receptive_field - (-overlap // (stride if stack.causal else 2 * stride))) // group)

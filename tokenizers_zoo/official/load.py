@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..errors import WeightsError
+from ..errors import InputError, WeightsError
 from ..tokenizer import Tokenizer
 from ..weights import compare, fold_weight_norm, read_state
 from ..zoo import create, hub_files
@@ -20,7 +21,8 @@ class Official:
 
     names: regular expressions and replacements that turn our key into theirs, applied in order. file: path of the weights inside
     the authors' Hub repositories. license: of the published weights. unpack: picks the state dict out of what a training
-    script saved. ignored: pattern of published keys that inference does not need.
+    script saved. ignored: pattern of published keys that inference does not need. published: arguments of the assembly that bring
+    back the authors' padding, where it loses samples that ours keeps.
     """
 
     names: Sequence[tuple[str, str]]
@@ -28,6 +30,7 @@ class Official:
     license: str
     unpack: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
     ignored: str = r"$^"
+    published: Mapping[str, Any] = field(default_factory=dict)
 
     def key(self, ours: str) -> str:
         """The published name of our key."""
@@ -36,14 +39,23 @@ class Official:
         return ours
 
 
-def load_official(variant: str, source: str | Path | Mapping[str, Tensor], device: torch.device | str = "cpu") -> Tokenizer:
+def load_official(
+    variant: str,
+    source: str | Path | Mapping[str, Tensor],
+    device: torch.device | str = "cpu",
+    padding: Literal["whole", "published"] = "whole",
+) -> Tokenizer:
     """A variant with the authors' weights, in evaluation mode.
 
     `source`: a file (.safetensors, or .pt/.bin opened with weights_only), the id of the authors' Hub repository, or a state dict.
+    `padding`: "whole" continues a clip by zeros to whole frames, so that nothing is lost; "published" does as the authors' code,
+    which differs for LM-SPT alone: an incomplete last frame is dropped.
     Strict: raises WeightsError that lists missing, surplus and mis-shaped keys.
     """
+    if padding not in ("whole", "published"):
+        raise InputError(f'padding is "whole" or "published", not {padding!r}')
     official = importer(variant)
-    tokenizer = create(variant)
+    tokenizer = create(variant, **(official.published if padding == "published" else {}))
     state = official.unpack(dict(source) if isinstance(source, Mapping) else _read(source, official))
     state = {k: v for k, v in state.items() if not re.search(official.ignored, k)}
     mine = tokenizer.state_dict()
@@ -56,9 +68,9 @@ def load_official(variant: str, source: str | Path | Mapping[str, Tensor], devic
 
 def importer(variant: str) -> Official:
     """The importer of a variant's system. Raises WeightsError for variants that no author published."""
-    from . import dm_codec, titok
+    from . import dm_codec, lm_spt, titok
 
-    systems = {"dm-codec": dm_codec.DM_CODEC, "speechtokenizer": dm_codec.SPEECHTOKENIZER}
+    systems = {"dm-codec": dm_codec.DM_CODEC, "speechtokenizer": dm_codec.SPEECHTOKENIZER, "lm-spt-12.5hz-24k": lm_spt.LM_SPT}
     systems |= dict.fromkeys(titok.VARIANTS, titok.TITOK)
     if variant not in systems:
         raise WeightsError(f"no authors' weights are known for {variant!r}; known: {', '.join(systems)}")

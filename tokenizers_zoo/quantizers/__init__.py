@@ -5,6 +5,7 @@ from .binary import BernoulliQuantizer, BinaryQuantizer
 from .projected import ProjectedQuantizer
 from .residual import ResidualQuantizer
 from .scalar import FSQ
+from .split import SplitQuantizer
 from .vector import EMAVectorQuantizer, FactorizedVectorQuantizer, VectorQuantizer
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "Quantized",
     "Quantizer",
     "ResidualQuantizer",
+    "SplitQuantizer",
     "VectorQuantizer",
 ]

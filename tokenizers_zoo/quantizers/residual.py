@@ -6,6 +6,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
 
 from .base import Quantized, Quantizer, full_precision, straight_through
 
@@ -23,10 +25,7 @@ class ResidualQuantizer(Quantizer):
 
     def __init__(self, stage: Quantizer, levels: int, dropout: float = 0.0):
         super().__init__()
-        self.stages = nn.ModuleList(copy.deepcopy(stage) for _ in range(levels))
-        for module in self.stages.modules():  # copies of a random start would all be equal
-            if isinstance(module, nn.Linear | nn.Embedding):
-                module.reset_parameters()
+        self.stages = nn.ModuleList(_anew(stage) for _ in range(levels))
         self.dim, self.dropout = stage.dim, dropout
         self.codebook_sizes = stage.codebook_sizes * levels
 
@@ -69,3 +68,14 @@ class ResidualQuantizer(Quantizer):
 
     def _levels(self) -> list[Quantizer]:
         return cast(list[Quantizer], list(self.stages))
+
+
+def _anew(stage: Quantizer) -> Quantizer:
+    """A copy with a random start of its own."""
+    stage = copy.deepcopy(stage)
+    for name, module in list(stage.named_modules()):
+        if parametrize.is_parametrized(module, "weight"):  # copies share a class, and taking one's norm off would spoil the rest
+            stage.set_submodule(name, weight_norm(nn.Linear(module.in_features, module.out_features)))
+        elif isinstance(module, nn.Linear | nn.Embedding):
+            module.reset_parameters()
+    return stage

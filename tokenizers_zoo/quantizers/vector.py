@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from .base import Quantized, Quantizer, full_precision, nearest, straight_through
 
@@ -113,14 +114,14 @@ class FactorizedVectorQuantizer(Quantizer):
     """A look-up in a small space: project to `codebook_dim`, compare directions, project back (DAC, arXiv 2306.06546).
 
     Look-up normalises both sides; the decoder gets the unnormalised row, projected (descript-audio-codec,
-    dac/nn/quantize.py). Learned by gradient.
+    dac/nn/quantize.py). Learned by gradient; weight norm on both projections.
     """
 
     def __init__(self, codebook_size: int, dim: int, codebook_dim: int = 8):
         super().__init__()
         self.dim, self.codebook_sizes = dim, (codebook_size,)
-        self.in_proj = nn.Linear(dim, codebook_dim)
-        self.out_proj = nn.Linear(codebook_dim, dim)
+        self.in_proj = weight_norm(nn.Linear(dim, codebook_dim))
+        self.out_proj = weight_norm(nn.Linear(codebook_dim, dim))
         self.embedding = nn.Embedding(codebook_size, codebook_dim)
 
     @full_precision
@@ -142,5 +143,6 @@ class FactorizedVectorQuantizer(Quantizer):
     def encode(self, latents: Tensor) -> Tensor:
         return self._look_up(self.in_proj(latents.float()))[:, None]
 
+    @full_precision
     def decode(self, codes: Tensor) -> Tensor:
         return self.out_proj(self.embedding(codes[:, 0]))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .base import RATE, Teacher, open_model, pick
+from .whisper import WhisperEncoder
 
 
 class SpeechTeacher(Teacher):
@@ -18,29 +19,20 @@ class SpeechTeacher(Teacher):
 
     def __init__(self, path: str, layer: int | Literal["average"] = "average"):
         super().__init__()
-        from transformers import AutoFeatureExtractor, AutoModel
+        from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-        model = open_model(AutoModel, path)
-        self.whisper = model.config.model_type == "whisper"
-        self.model = (model.encoder if self.whisper else model).eval().requires_grad_(False)
-        self.extractor = open_model(AutoFeatureExtractor, path)
-        self.dim, self.layer, self.identity = model.config.hidden_size, layer, f"{path} layer {layer}"
+        config = open_model(AutoConfig, path)
+        self.whisper = WhisperEncoder(path) if config.model_type == "whisper" else None
+        if not self.whisper:
+            self.model = open_model(AutoModel, path).eval().requires_grad_(False)
+            self.extractor = open_model(AutoFeatureExtractor, path)
+        self.dim, self.layer, self.identity = config.hidden_size, layer, f"{path} layer {layer}"
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, text: str = "") -> Tensor:
         """Samples (S,) -> (about S / 320, dim)."""
-        options = {"padding": False} if self.whisper else {}
-        inputs = self.extractor(waveform.cpu().numpy(), sampling_rate=RATE, return_tensors="pt", **options)
+        if self.whisper:
+            return pick(self.whisper.states(self.whisper.mel(waveform[None])), self.layer)[0]
+        inputs = self.extractor(waveform.cpu().numpy(), sampling_rate=RATE, return_tensors="pt")
         features = next(iter(inputs.values())).to(waveform.device)
-        states = self._whisper(features) if self.whisper else self.model(features, output_hidden_states=True).hidden_states
-        return pick(list(states), self.layer)[0]
-
-    def _whisper(self, mel: Tensor) -> list[Tensor]:
-        """All hidden states; the last is normalised, as the decoder gets it. The model's own forward insists on 30 s."""
-        encoder = self.model
-        x = torch.nn.functional.gelu(encoder.conv1(mel))
-        x = torch.nn.functional.gelu(encoder.conv2(x)).transpose(1, 2)
-        states = [x + encoder.embed_positions.weight[: x.shape[1]]]
-        for layer in encoder.layers:
-            states.append(layer(states[-1], None))
-        return [*states[:-1], encoder.layer_norm(states[-1])]
+        return pick(list(self.model(features, output_hidden_states=True).hidden_states), self.layer)[0]
