@@ -89,3 +89,10 @@ def test_blur_patch_equals_the_recorded_discriminator(patch: nn.Module) -> None:
         torch.testing.assert_close(found, IMAGE[f"output.{name}"], rtol=1e-4, atol=2e-5)
     (gradient,) = torch.autograd.grad(-judgement.logits.mean(), recon)
     torch.testing.assert_close(gradient, IMAGE["output.disc_generator_grad"], rtol=1e-3, atol=1e-7)
+
+
+def test_normalised_clips_are_judged_alike_whatever_their_level() -> None:
+    judge = Discriminators([MultiPeriodDiscriminator(width=4)], normalise=True)
+    x = torch.randn(2, 1, 4001)
+    for a, b in zip(judge(x), judge(0.1 * x + 0.2), strict=True):
+        torch.testing.assert_close(a.logits, b.logits, rtol=1e-3, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -9,9 +10,9 @@ from torch import Tensor, nn
 
 from tokenizers_zoo import Audio
 from tokenizers_zoo.losses.adversarial import FeatureMatching, Hinge, LeastSquares, LeCam
-from tokenizers_zoo.losses.distillation import CombinedDistillation, DAxisDistillation, TAxisDistillation
+from tokenizers_zoo.losses.distillation import CombinedDistillation, DAxisDistillation, PooledDistillation, TAxisDistillation
 from tokenizers_zoo.losses.perceptual import FeatureDistance, LogitsDistance
-from tokenizers_zoo.losses.spectral import LogMel, MultiScaleMelLoss, STOILoss
+from tokenizers_zoo.losses.spectral import DACMelLoss, LogMel, MultiScaleMelLoss, STOILoss
 
 FOLDER = Path(__file__).parent
 SPEECH, IMAGE = load_file(FOLDER / "speech.safetensors"), load_file(FOLDER / "image.safetensors")
@@ -179,3 +180,23 @@ def test_stoi_loss(speech: Path) -> None:
     better = (noisy - 0.01 * gradient / gradient.std() * clean.std()).detach()
     assert stoi(clean[0].numpy(), better[0].numpy(), 16000) > wanted[-1]
     assert loss(clean, torch.zeros_like(clean)).isfinite()
+
+
+def test_pooled_distillation() -> None:
+    student, teacher = torch.randn(2, 10, 4), torch.randn(2, 20, 4)
+    pooled = (teacher[:, ::2] + teacher[:, 1::2]) / 2
+    found = PooledDistillation(DAxisDistillation())(student, teacher)
+    torch.testing.assert_close(found, DAxisDistillation()(student, pooled))
+
+
+def test_dac_mel_equals_librosa() -> None:
+    import librosa
+
+    output, target = 0.1 * torch.randn(2, 8000)
+    loss = DACMelLoss(24000, [512], [80])(output[None], target[None])
+    a, b = (
+        librosa.feature.melspectrogram(y=x.numpy(), sr=24000, n_fft=512, hop_length=128, n_mels=80, power=1, pad_mode="reflect")
+        for x in (output, target)
+    )
+    logs = [2 * np.log10(np.maximum(x, 1e-5)) for x in (a, b)]
+    assert float(loss) == pytest.approx(np.abs(a - b).mean() + np.abs(logs[0] - logs[1]).mean(), rel=1e-4)

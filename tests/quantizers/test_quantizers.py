@@ -250,3 +250,22 @@ def test_residual_copies_start_different() -> None:
     stages = ResidualQuantizer(FactorizedVectorQuantizer(32, 16, 8), 2).stages
     assert not torch.equal(stages[0].embedding.weight, stages[1].embedding.weight)
     assert not torch.equal(stages[0].in_proj.weight, stages[1].in_proj.weight)
+
+
+def test_split_halves() -> None:
+    """Independent or by subtraction; alone, the acoustic half is nothing in training and everything after it."""
+    parts = {"semantic": FactorizedVectorQuantizer(64, 16, 8), "acoustic": FactorizedVectorQuantizer(32, 16, 8)}
+    semantic, acoustic = torch.randn(2, 4, 30, 16)
+    both = torch.cat([semantic, acoustic], dim=-1)
+    parallel, subtracting = SplitQuantizer(**parts), SplitQuantizer(**parts, subtract=True, alone=1.0)
+    first = parts["semantic"].encode(semantic)
+    rest = acoustic - parts["semantic"].decode(first)
+    assert torch.equal(parallel.encode(both), torch.cat([first, parts["acoustic"].encode(acoustic)], dim=1))
+    assert torch.equal(subtracting.encode(both), torch.cat([first, parts["acoustic"].encode(rest)], dim=1))
+    decoded = subtracting.decode(first)
+    assert torch.equal(decoded[..., :16], parts["semantic"].decode(first))
+    assert not decoded[..., 16:].any()
+    training = subtracting.train()(both)
+    torch.testing.assert_close(training.latents, decoded)
+    assert (training.codes[:, 1] == -1).all()
+    assert (subtracting.eval()(both).codes >= 0).all()

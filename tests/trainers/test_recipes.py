@@ -12,18 +12,32 @@ from lightning.pytorch.cli import LightningCLI
 from models import classifier, language_model, speech_model
 from tokenizers_zoo import zoo
 from tokenizers_zoo.trainers.cli import cli
+from tokenizers_zoo.trainers.module import TokenizerModule
 
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "trainers").glob("*.yaml"))}
+ABLATIONS = sorted(RECIPES["lm-spt-25hz"].parent.glob("lm-spt-ablations/*.yaml"))
 LEARNED = {  # of the first loss, what 40 steps on one batch leave at most
     "dm-codec": 0.9,
     "dm-codec-tiny": 0.8,
+    "lm-spt-12.5hz-24k": 0.9,
+    "lm-spt-25hz": 0.9,
+    "lm-spt-tiny": 0.8,
     "speechtokenizer": 0.9,
     "titok-bl128-vq": 0.8,
     "titok-s128-stage1": 0.8,
     "titok-s128-stage2": 0.9,
     "titok-tiny": 0.7,
 }
-CUTS = {"depth": 1, "filters": 4, "batch_size": 2, "seconds": 0.5, "channels": 32, "random": True, "image_size": 64}
+CUTS = {
+    "depth": 1,
+    "filters": 4,
+    "semantic_dim": 16,
+    "batch_size": 2,
+    "seconds": 0.5,
+    "channels": 32,
+    "random": True,
+    "image_size": 64,
+}
 
 
 def cut(value: Any, folder: Path) -> Any:
@@ -39,6 +53,8 @@ def cut(value: Any, folder: Path) -> Any:
     match args.get("class_path"):
         case "SpeechTeacher":
             inside["path"] = speech_model(folder / "speech", "whisper" if "whisper" in inside["path"] else "hubert")
+        case "WhisperEncoder":
+            inside["path"] = speech_model(folder / "whisper", "whisper")
         case "TextTeacher":
             inside["path"] = language_model(folder / "text")
         case "TimmNetwork":
@@ -52,12 +68,11 @@ def cut(value: Any, folder: Path) -> Any:
         case "AudioData":
             (folder / "clips.csv").write_text("path,text\n" + "".join(f"{p},a few words\n" for p in sorted(DATA.glob("*.wav"))))
             inside |= {"data": str(folder / "clips.csv"), "cache": str(folder / "cache"), "workers": 0}
-        case "DMCodec":
-            inside["semantic_dim"] = 16
     return args
 
 
-def built(name: str, folder: Path) -> LightningCLI:
+def built(name: str, folder: Path, *more: Path) -> LightningCLI:
+    """The recipe with cuts; `more` are configs on top of it."""
     recipe = yaml.safe_load(RECIPES[name].read_text())
     tokenizer = recipe["model"]["tokenizer"]
     if isinstance(tokenizer, str):
@@ -66,10 +81,27 @@ def built(name: str, folder: Path) -> LightningCLI:
     recipe = cut(recipe, folder)
     recipe["trainer"] = {"accelerator": "cpu", "logger": False, "default_root_dir": str(folder)}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    return cli(["-c", str(folder / "recipe.yaml")], run=False)
+    options = ["-c", str(folder / "recipe.yaml")]
+    for path in more:
+        (folder / path.name).write_text(yaml.safe_dump(cut(yaml.safe_load(path.read_text()), folder)))
+        options += ["-c", str(folder / path.name)]
+    return cli(options, run=False)
 
 
-@pytest.mark.filterwarnings("ignore:.*k-means.*", "ignore:.*LeafSpec", "ignore:LightningCLI's args", "ignore::DeprecationWarning")
+def check_gradients(module: TokenizerModule) -> None:
+    """After a step: all of the tokenizer but its frozen parts learns, and nothing of the objective does."""
+    missing = {key for key, p in module.tokenizer.named_parameters() if p.requires_grad and p.grad is None}
+    assert not missing
+    resting = {key.split(".")[0] for key, p in module.tokenizer.named_parameters() if not p.requires_grad}
+    assert resting == set(module.frozen)
+    assert all(p.grad is None and not p.requires_grad for p in module.objective.parameters())
+
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*k-means.*", "ignore:.*LeafSpec", "ignore:LightningCLI's args", "ignore::DeprecationWarning"
+)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe(name: str, tmp_path: Path) -> None:
     made = built(name, tmp_path)
@@ -87,11 +119,18 @@ def test_recipe(name: str, tmp_path: Path) -> None:
         totals.append(float(total.detach()))
     assert totals[-1] < LEARNED[name] * totals[0]
 
-    missing = {key for key, p in module.tokenizer.named_parameters() if p.requires_grad and p.grad is None}
-    assert not missing
-    resting = {key.split(".")[0] for key, p in module.tokenizer.named_parameters() if not p.requires_grad}
-    assert resting == set(module.frozen)
-    assert all(p.grad is None and not p.requires_grad for p in module.objective.parameters())
+    check_gradients(module)
     if module.adversary:
         module.adversary.judge(module(batch["media"]).output, batch["media"]).backward()
         assert all(p.grad is not None for p in module.adversary.parameters())
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=[path.stem for path in ABLATIONS])
+def test_ablations_of_lm_spt(path: Path, tmp_path: Path) -> None:
+    made = built("lm-spt-25hz", tmp_path, path)
+    made.datamodule.prepare_data()
+    batch = next(iter(made.datamodule.train_dataloader()))
+    terms = made.model.objective(made.model(batch["media"]), batch)
+    assert ("guidance" in terms) == ("distillation" in path.stem) != ("resynthesis" in terms)
+    torch.stack(list(terms.values())).sum().backward()
+    check_gradients(made.model)

@@ -62,6 +62,7 @@ class DACEncoder(AudioEncoder):
             width, spacing = 2 * width, spacing * stride
         self.layers = Chain([conv(1, filters, KERNEL), *stages, Snake(width), conv(width, dim, 3)])
         self.receptive_field = _field(reach + 2 * self.hop, self.hop, causal)
+        _start(self)
 
     def frames(self, samples: Count) -> Count:
         """ceil(samples / hop), or what published models make of it."""
@@ -94,6 +95,7 @@ class DACDecoder(AudioDecoder):
             reach += (REACH + 2 * stride - 1) * spacing
         self.layers = Chain([head, *stages, Snake(width), conv(width, 1, KERNEL)])
         self.receptive_field = _field(reach + KERNEL - 1, self.hop, causal)
+        _start(self)
 
     def samples(self, frames: Count) -> Count:
         """frames * hop, or what published models make of it."""
@@ -107,6 +109,14 @@ class DACDecoder(AudioDecoder):
         for stage, stride in zip(self.layers[1:-2], self.strides, strict=True):
             x, lengths = in_tiles(stage, x, lengths, 1, stride, REACH) if self.complete else stage(x, lengths)
         return self.layers[-2:](x, lengths)[0].tanh()
+
+
+def _start(module: nn.Module) -> None:
+    """DAC's random start: kernels normal with deviation 0.02, biases 0; transposed convolutions as torch starts them."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv1d):
+            part.weight = nn.init.trunc_normal_(torch.empty_like(part.weight), std=0.02)
+            nn.init.zeros_(part.bias)  # type: ignore[arg-type]  # all have one
 
 
 def _field(reach: int, hop: int, causal: bool) -> int:

@@ -51,6 +51,19 @@ class CombinedDistillation(nn.Module):
         return torch.stack(terms).sum()
 
 
+class PooledDistillation(nn.Module):
+    """`distance` of a student and a teacher of a higher frame rate, averaged to the student's (as Mimi does with WavLM)."""
+
+    def __init__(self, distance: nn.Module):
+        super().__init__()
+        self.distance = distance
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """(B, T, D), (B, T', D) -> scalar."""
+        pooled = F.adaptive_avg_pool1d(teacher.transpose(1, 2).float(), student.shape[1]).transpose(1, 2)
+        return self.distance(student, pooled)
+
+
 def _cut(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     if student.ndim != 3 or teacher.ndim != 3 or student.shape[::2] != teacher.shape[::2]:
         raise ValueError(f"student and teacher must be (B, T, D), got {tuple(student.shape)} and {tuple(teacher.shape)}")

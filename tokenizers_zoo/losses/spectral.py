@@ -68,6 +68,34 @@ class MultiScaleMelLoss(nn.Module):
         return total
 
 
+class DACMelLoss(nn.Module):
+    """Sum over window lengths of the mean absolute differences of mels and of their log10 (descript-audio-codec, dac/nn/loss.py).
+
+    Centred Hann windows, hops a quarter of them, Slaney filters and scale; the logarithm is of max(mel, 1e-5)^power.
+    LM-SPT as released: power 2, n_ffts 256, 512, 1024, 2048 with 40, 80, 160, 320 mels.
+    """
+
+    def __init__(self, sample_rate: int, n_ffts: Sequence[int], n_mels: Sequence[int], power: float = 2.0):
+        super().__init__()
+        from torchaudio.transforms import MelSpectrogram
+
+        self.power = power
+        with warnings.catch_warnings(action="ignore"):  # short windows leave filters empty; the published losses have them
+            self.scales = nn.ModuleList(
+                MelSpectrogram(sample_rate, n, hop_length=n // 4, n_mels=m, power=1.0, norm="slaney", mel_scale="slaney")
+                for n, m in zip(n_ffts, n_mels, strict=True)
+            )
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Waveforms (B, S) or (B, 1, S), both of one length -> scalar."""
+        total = output.new_zeros(())
+        for scale in self.scales:
+            a, b = scale(output.flatten(1).float()), scale(target.flatten(1).float())
+            logs = [self.power * x.clamp(min=1e-5).log10() for x in (a, b)]
+            total = total + (a - b).abs().mean() + (logs[0] - logs[1]).abs().mean()
+        return total
+
+
 class MultiScaleSTFTLoss(nn.Module):
     """Mean over window lengths of spectral convergence and log-magnitude distance (Parallel WaveGAN, arXiv 1910.11480).
 

@@ -11,16 +11,17 @@ class SplitQuantizer(Quantizer):
 
     subtract: the acoustic half is what the quantized semantic half leaves of it (LM-SPT as released; kakao/lmspt, after
     jiaqili3/DualCodec); the gradient passes. Otherwise the two are independent (Mimi, arXiv 2410.00037). Losses are named after
-    the half: semantic_commitment, acoustic_commitment, ... Without its codes the acoustic half decodes to zeros.
+    the half: semantic_commitment, acoustic_commitment, ... Without its codes the acoustic half decodes to zeros; alone:
+    probability that it is zeros for an item in training, so that the decoder learns to do without.
     """
 
     codebook_prefixes = True
 
-    def __init__(self, semantic: Quantizer, acoustic: Quantizer, subtract: bool = False):
+    def __init__(self, semantic: Quantizer, acoustic: Quantizer, subtract: bool = False, alone: float = 0.0):
         super().__init__()
         if subtract and semantic.dim != acoustic.dim:
             raise ValueError(f"only latents of one width can be subtracted, got {semantic.dim} and {acoustic.dim}")
-        self.semantic, self.acoustic, self.subtract = semantic, acoustic, subtract
+        self.semantic, self.acoustic, self.subtract, self.alone = semantic, acoustic, subtract, alone
         self.dim = semantic.dim + acoustic.dim
         self.codebook_sizes = semantic.codebook_sizes + acoustic.codebook_sizes
 
@@ -40,10 +41,11 @@ class SplitQuantizer(Quantizer):
         second = self.acoustic(acoustic - first.latents if self.subtract else acoustic)
         losses = {f"semantic_{name}": loss for name, loss in first.losses.items()}
         losses |= {f"acoustic_{name}": loss for name, loss in second.losses.items()}
-        quantized, values = (
-            torch.cat([getattr(part, name) for part in (first, second)], dim=-1) for name in ("latents", "values")
-        )
-        return Quantized(quantized, torch.cat([first.codes, second.codes], dim=1), self.codebook_sizes, losses, values)
+        drop = torch.rand(len(latents), 1, 1, device=latents.device) < (self.alone if self.training else 0.0)
+        quantized = torch.cat([first.latents, second.latents.masked_fill(drop, 0)], dim=-1)
+        values = torch.cat([first.values, second.values.masked_fill(drop, 0)], dim=-1)
+        codes = torch.cat([first.codes, second.codes.masked_fill(drop, -1)], dim=1)
+        return Quantized(quantized, codes, self.codebook_sizes, losses, values)
 
     @full_precision
     def encode(self, latents: Tensor) -> Tensor:

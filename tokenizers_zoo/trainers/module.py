@@ -153,13 +153,15 @@ class TokenizerModule(lightning.LightningModule):
         return optimizers, [self.schedule(optimizer) for optimizer in optimizers] if self.schedule else []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the assembly and how the run went, which `export` needs, and the random numbers."""
+        """Adds the assembly, how the run went, which `export` needs, and the random numbers; leaves frozen teachers out."""
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("objective.")}
         checkpoint["assembly"] = {"name": self.tokenizer.name, "license": self.tokenizer.license, **self.tokenizer.config}
         checkpoint["run"] = {"versions": versions(), "machine": machine(), "commit": self._commit, "seed": torch.initial_seed()}
         checkpoint["random"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the random numbers until the first batch: Lightning draws some before."""
+        checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if k.startswith("objective.")}
         self._random = checkpoint["random"]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
