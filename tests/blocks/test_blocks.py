@@ -30,7 +30,9 @@ def opened(encoder: TransformerEncoder) -> TransformerEncoder:
 SEANET = {"dim": 16, "filters": 4, "strides": [2, 4, 5]}
 AUDIO_ENCODERS = {
     "seanet": lambda: SEANetEncoder(**SEANET, lstm="bidirectional"),
-    "seanet causal": lambda: SEANetEncoder(**SEANET, causal=True, norm="none", true_skip=True, last_kernel=3),
+    "seanet causal": lambda: SEANetEncoder(
+        **SEANET, causal=True, norm="none", pad_mode="constant", true_skip=True, last_kernel=3
+    ),
     "seanet group norm": lambda: SEANetEncoder(**SEANET, norm="time_group_norm", pad_mode="constant"),
     "seanet finite": lambda: SEANetEncoder(**SEANET, lstm="none"),
     "stft": lambda: STFTEncoder(dim=16, hop=40, n_fft=128, width=24, depth=2),
@@ -46,7 +48,7 @@ AUDIO_ENCODERS = {
 }
 AUDIO_DECODERS = {
     "seanet": lambda: SEANetDecoder(16, 4, [5, 4, 2]),
-    "seanet causal": lambda: SEANetDecoder(16, 4, [5, 4, 2], lstm="none", causal=True, true_skip=True, last_kernel=3),
+    "seanet causal": lambda: SEANetDecoder(16, 4, [5, 4, 2], lstm="none", causal=True, pad_mode="constant", true_skip=True),
     "seanet group norm": lambda: SEANetDecoder(16, 4, [5, 4, 2], norm="time_group_norm"),
     "seanet finite": lambda: SEANetDecoder(16, 4, [5, 4, 2], lstm="none"),
     "istft": lambda: ISTFTDecoder(dim=16, hop=40, n_fft=160, width=24, depth=2),

@@ -12,7 +12,8 @@ The options that tell the published models apart:
 
 Options of both: `filters`, channels at the waveform, doubled by every stage; `strides`, in the order in which the module
 applies them; `lstm`, kind of the two-layer LSTM at frame rate; `true_skip`, whether a residual unit's shortcut is the
-identity and not a 1x1 convolution; `norm`, `pad_mode` and `causal` as in `Conv1d`.
+identity and not a 1x1 convolution; `norm`, `pad_mode` and `causal` as in `Conv1d`. A causal network that reflects
+sees the future in its first frames, and does not call itself causal.
 """
 
 import math
@@ -88,7 +89,8 @@ class SEANetEncoder(AudioEncoder):
             width *= 2 if lstm == "bidirectional" else 1
         self.layers = Chain([*layers, ELU(), conv(width, dim, last_kernel)])
         self.stages = _stages(bounds, strides, norm)
-        self.dim, self.hop, self.causal = dim, math.prod(strides), causal and lstm != "bidirectional"
+        self.dim, self.hop = dim, math.prod(strides)
+        self.causal = causal and lstm != "bidirectional" and pad_mode == "constant"
         finite = lstm == "none" and norm != "time_group_norm"
         self.receptive_field = _field(strides, last_kernel, self.hop) if finite else None
 
@@ -133,7 +135,7 @@ class SEANetDecoder(AudioDecoder):
             bounds.append(len(layers))
         self.layers = Chain([*layers, ELU(), conv(width, channels, last_kernel)])
         self.stages = _stages([*bounds[:-1], len(self.layers)], strides, norm)
-        self.dim, self.hop, self.causal = dim, math.prod(strides), causal
+        self.dim, self.hop, self.causal = dim, math.prod(strides), causal and pad_mode == "constant"
         finite = lstm == "none" and norm != "time_group_norm"
         self.receptive_field = _field(strides[::-1], last_kernel, self.hop) if finite else None
 
