@@ -1,6 +1,6 @@
-"""Training throughput of the two tiny recipes: steps a second, share of the machine's matrix peak, and where the time goes.
+"""Training throughput of the tiny recipes: steps a second, share of the machine's matrix peak, and where the time goes.
 
-    python benchmarks/training.py [dm-codec-tiny] [titok-tiny] --steps 10
+    python benchmarks/training.py [dm-codec-tiny] [lm-spt-tiny] [titok-tiny] --steps 10 -o benchmarks/training.md
 
 Batches are random (the data costs a core less than 5 % of a step), teachers' features and perceptual weights too. Before and
 after the adversary's start are measured apart. Steps run as `tokenizers-zoo fit` runs them: bfloat16 autocast, AdamW, clipping,
@@ -9,7 +9,7 @@ averaging.
 
 import argparse
 import contextlib
-import json
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +20,9 @@ import yaml
 from safetensors.torch import save_file
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import WhisperConfig, WhisperModel
 
+from tokenizers_zoo.provenance import commit, machine
 from tokenizers_zoo.trainers.cli import cli
 from tokenizers_zoo.trainers.module import TokenizerModule
 
@@ -36,11 +38,16 @@ def build(name: str, folder: Path) -> tuple[TokenizerModule, dict[str, torch.Ten
     recipe["model"]["tokenizer"] = str((RECIPES / recipe["model"]["tokenizer"]).resolve())
     recipe["trainer"] = {"accelerator": "cpu", "logger": False}
     for term in recipe["model"]["objective"].values():
-        network = isinstance(term["loss"], dict) and term["loss"]["init_args"].get("network")
-        if network:
-            state = timm.create_model(network["init_args"]["name"]).state_dict()
-            network["init_args"]["weights"] = str(folder / "network.safetensors")
+        parts = term["loss"].get("init_args", {}) if isinstance(term["loss"], dict) else {}
+        if "network" in parts:
+            network = parts["network"]["init_args"]
+            state = timm.create_model(network["name"]).state_dict()
+            network["weights"] = str(folder / "network.safetensors")
             save_file({k: v for k, v in state.items() if "num_batches" not in k}, folder / "network.safetensors")
+        if "teacher" in parts:  # Whisper tiny's sizes
+            sizes = {"d_model": 384, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536}
+            WhisperModel(WhisperConfig(**sizes, decoder_layers=1)).save_pretrained(folder / "teacher")
+            parts["teacher"]["init_args"]["path"] = str(folder / "teacher")
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     module = cli(["-c", str(folder / "recipe.yaml")], run=False).model
     if "image_size" in data:
@@ -86,44 +93,53 @@ def peak() -> float:
     return 2 * 2048**3 / best
 
 
-def measure(name: str, adversarial: bool, steps: int, ceiling: float) -> dict[str, object]:
-    """Steps a second and the five costliest operations."""
+def measure(name: str, adversarial: bool, steps: int, ceiling: float) -> str:
+    """A row of the table: steps a second and the five costliest operations."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
         step = Steps(*build(name, Path(folder)), adversarial)
     step()
     with FlopCounterMode(display=False) as counter:
         step()
-    start = time.perf_counter()
+    times = []
     for _ in range(steps):
+        start = time.perf_counter()
         step()
-    seconds = (time.perf_counter() - start) / steps
+        times.append(time.perf_counter() - start)
+    seconds = statistics.median(times)
     with profile(activities=[ProfilerActivity.CPU]) as run:
         step()
     events = sorted(run.key_averages(), key=lambda e: -e.self_cpu_time_total)
     total = sum(e.self_cpu_time_total for e in events)
     share = counter.get_total_flops() / seconds / ceiling
-    top = {e.key: f"{e.self_cpu_time_total / total:.0%}" for e in events[:5]}
-    return {
-        "recipe": name,
-        "adversary": adversarial,
-        "steps/s": round(1 / seconds, 2),
-        "share of peak": round(share, 3),
-        "top": top,
-    }
+    top = ", ".join(f"{e.key.removeprefix('aten::')} {e.self_cpu_time_total / total:.0%}" for e in events[:5])
+    phase = "with adversary" if adversarial else "reconstruction"
+    return f"| {name} | {phase} | {1 / seconds:.2f} | {share:.0%} | {top} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", default=["dm-codec-tiny", "titok-tiny"])
+    parser.add_argument("recipes", nargs="*", default=["dm-codec-tiny", "lm-spt-tiny", "titok-tiny"])
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("-o", "--output", type=Path, help="also write what is printed, e.g. benchmarks/training.md")
     args = parser.parse_args()
     torch.backends.cuda.enable_flash_sdp(False)
     ceiling = peak()
-    print(f"{torch.get_num_threads()} threads, bfloat16 matrix peak {ceiling / 1e9:.0f} GFLOP/s")
+    lines = [
+        f"Commit {commit()}, {machine()}, torch {torch.__version__}; bfloat16 matrix peak {ceiling / 1e9:.0f} GFLOP/s;",
+        f"medians of {args.steps} steps. The share of the peak counts matrix products and convolutions.",
+        "",
+        "| recipe | phase | steps/s | share of peak | costliest operations |",
+        "|---|---|---|---|---|",
+    ]
+    print("\n".join(lines))
     for name in args.recipes:
-        for adversarial in (False, True):
-            print(json.dumps(measure(name, adversarial, args.steps, ceiling)))
+        adversary = "adversary" in yaml.safe_load((RECIPES / f"{name}.yaml").read_text())["model"]
+        for adversarial in (False, True)[: 1 + adversary]:
+            lines.append(measure(name, adversarial, args.steps, ceiling))
+            print(lines[-1], flush=True)
+    if args.output:
+        args.output.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

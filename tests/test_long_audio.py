@@ -37,7 +37,11 @@ def seanet_without_lstm() -> tz.AudioTokenizer:
 
 
 @pytest.mark.parametrize("window", [0.3, 0.77, 2.0])
-@pytest.mark.parametrize("make", [lambda: small("dm-codec-tiny"), seanet_without_lstm], ids=["tiny", "seanet"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: small("dm-codec-tiny"), lambda: small("lm-spt-tiny"), lambda: small("lm-spt-12.5hz-24k"), seanet_without_lstm],
+    ids=["dm-codec-tiny", "lm-spt-tiny", "dac", "seanet"],
+)
 def test_windows_change_nothing_where_the_field_is_finite(make: object, window: float, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = make()
     wave = torch.randn(1, 1, 5 * 16_000 + 123) * 0.2
