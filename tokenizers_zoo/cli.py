@@ -18,6 +18,7 @@ from tqdm import tqdm
 from . import zoo
 from .errors import InputError, TokenError, WeightsError
 from .media import Audio, Images, as_audio, as_images
+from .official.load import importers, load_official
 from .tokenizer import AudioTokenizer, Tokenizer
 from .tokens import Tokens
 
@@ -151,8 +152,12 @@ def _list(args: argparse.Namespace) -> int:
     if not names:
         return _fail(f"no tokenizer matches {args.pattern!r}; `tokenizers-zoo list` shows all")
     for name in names:
-        print(f"{name:18} {'embedded' if zoo.is_embedded(name) else 'authors':9} {zoo.describe(name)}")
+        print(f"{name:18} {_weights(name):9} {zoo.describe(name)}")
     return 0
+
+
+def _weights(name: str) -> str:
+    return "embedded" if zoo.is_embedded(name) else "authors" if name in importers() else "none"
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -166,7 +171,8 @@ def _info(args: argparse.Namespace) -> int:
     parts = {"all": tokenizer, "encoder": tokenizer.encoder, "decoder": tokenizer.decoder}
     rows |= {f"parameters ({k})": f"{sum(p.numel() for p in m.parameters()):,}" for k, m in parts.items()}
     rows["quantizer"] = type(tokenizer.quantizer).__name__ if tokenizer.quantizer else "none (continuous latents)"
-    rows["weights"] = "untrained here; the authors' load with load_official" if fresh else tokenizer.weights
+    theirs = "the authors' load with load_official" if args.name in importers() else "none are published"
+    rows["weights"] = f"untrained here; {theirs}" if fresh else tokenizer.weights
     for key, value in rows.items():
         if value is not None:
             print(f"{key:22} {value}")
@@ -241,7 +247,6 @@ def _roundtrip(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from .official import load_official
 
     load_official(args.variant, args.source).save_pretrained(args.output)
     print(f"{args.output}: load it with tokenizers_zoo.load({str(args.output)!r})")

@@ -144,8 +144,8 @@ def _folder(name: str | Path) -> Path:
     if name in _variants():
         if not is_embedded(str(name)):
             raise WeightsError(
-                f"{name} ships without weights; load the authors' with load_official({name!r}, FILE_OR_HUB_ID), "
-                f"or build it untrained with create({name!r})"
+                f"{name} ships without weights; load_official({name!r}, FILE_OR_HUB_ID) loads those of its authors, if they "
+                f"published any, create({name!r}) builds it untrained"
             )
         return share("checkpoints") / name
     if Path(name).is_dir():

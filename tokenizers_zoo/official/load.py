@@ -66,15 +66,20 @@ def load_official(
     return tokenizer.to(device).eval()
 
 
-def importer(variant: str) -> Official:
-    """The importer of a variant's system. Raises WeightsError for variants that no author published."""
+def importers() -> dict[str, Official]:
+    """By variant, for all whose authors published weights."""
     from . import dm_codec, lm_spt, titok
 
     systems = {"dm-codec": dm_codec.DM_CODEC, "speechtokenizer": dm_codec.SPEECHTOKENIZER, "lm-spt-12.5hz-24k": lm_spt.LM_SPT}
-    systems |= dict.fromkeys(titok.VARIANTS, titok.TITOK)
-    if variant not in systems:
-        raise WeightsError(f"no authors' weights are known for {variant!r}; known: {', '.join(systems)}")
-    return systems[variant]
+    return systems | dict.fromkeys(titok.VARIANTS, titok.TITOK)
+
+
+def importer(variant: str) -> Official:
+    """The importer of a variant's system. Raises WeightsError for variants that no author published."""
+    known = importers()
+    if variant not in known:
+        raise WeightsError(f"no authors' weights are known for {variant!r}; known: {', '.join(known)}")
+    return known[variant]
 
 
 def published_shapes(tokenizer: Tokenizer) -> dict[str, tuple[int, ...]]:
