@@ -247,7 +247,6 @@ def _roundtrip(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-
     load_official(args.variant, args.source).save_pretrained(args.output)
     print(f"{args.output}: load it with tokenizers_zoo.load({str(args.output)!r})")
     return 0
