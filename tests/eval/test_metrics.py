@@ -3,7 +3,6 @@
 import jiwer
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 from conftest import DATA
 from pystoi import stoi
@@ -13,7 +12,6 @@ from torchmetrics.functional.audio import scale_invariant_signal_distortion_rati
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval import image, speech
 from tokenizers_zoo.eval.base import interval
-from tokenizers_zoo.eval.image import frechet, moments
 from tokenizers_zoo.manifest import Row
 
 ROW = Row(DATA / "sense_and_sensibility_0870.wav", "One, two three")
@@ -89,28 +87,6 @@ def test_ssim_agrees_with_scikit_image(photos: tuple[Tensor, Tensor]) -> None:
     sides = [side.double().numpy() for side in photos]
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0, "channel_axis": 0}
     assert image.SSIM().item(*photos, ROW)["ssim"] == pytest.approx(metrics.structural_similarity(*sides, **options), abs=1e-9)
-
-
-def test_frechet_distance_of_known_gaussians() -> None:
-    random = np.random.default_rng(0)
-    maps = [random.standard_normal((6, 6)) for _ in range(2)]
-    gaussians = [(random.standard_normal(6), m @ m.T) for m in maps]
-    (m1, s1), (m2, s2) = gaussians
-    wanted = ((m1 - m2) ** 2).sum() + np.trace(s1 + s2 - 2 * scipy.linalg.sqrtm(s1 @ s2).real)
-    assert frechet(*gaussians) == pytest.approx(wanted, rel=1e-9)
-    assert frechet(gaussians[0], gaussians[0]) == pytest.approx(0, abs=1e-6)
-    shifted = (m1 + 3.0, s1)
-    assert frechet(gaussians[0], shifted) == pytest.approx(54.0)
-    features = random.standard_normal((50, 6))
-    mean, covariance = moments(features)
-    np.testing.assert_allclose(covariance, np.cov(features.T))
-    np.testing.assert_allclose(mean, features.mean(0))
-
-
-def test_one_image_has_no_frechet_distance() -> None:
-    item = {"fid_original": np.zeros(4), "fid_decoded": np.zeros(4)}
-    with pytest.raises(tz.InputError, match="at least 2"):
-        image.FrechetDistance.summary(None, [item])
 
 
 def test_bootstrap_interval_covers_the_mean() -> None:

@@ -4,7 +4,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from inspect import isabstract
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from ..files import atomic_path
 from ..manifest import Row, of_split, read_manifest
 from ..media import Audio, Images, as_audio, as_images
 from ..provenance import commit, machine, versions
-from . import image, speech, systems
+from . import distribution, image, speech, systems
 from .base import Item, Metric, System
 
 SUFFIXES = {"audio": (".wav", ".flac", ".ogg", ".mp3"), "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp")}
@@ -61,17 +63,18 @@ class Suite:
 
     def build(self) -> tuple[dict[str, Metric], list[System]]:
         """The metrics and baselines."""
-        measures = speech if self.modality == "audio" else image
-        metrics = {name: _part(config, measures, Metric) for name, config in self.metrics.items()}
-        return metrics, [_part(config, systems, System) for config in self.baselines]
+        rooms = [speech] if self.modality == "audio" else [image, distribution]
+        metrics = {name: _part(config, rooms, Metric) for name, config in self.metrics.items()}
+        return metrics, [_part(config, [systems], System) for config in self.baselines]
 
 
-def _part(config: Any, module: Any, kind: type) -> Any:
+def _part(config: Any, rooms: list[ModuleType], kind: type) -> Any:
     config = {"class_path": config} if isinstance(config, str) else config
-    found = getattr(module, str(config.get("class_path")), None)
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        known = sorted(k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, kind) and v is not kind)
-        raise InputError(f"{config.get('class_path')!r} is not known here; known: {', '.join(known)}")
+    things = {name: thing for room in rooms for name, thing in vars(room).items() if isinstance(thing, type)}
+    known = {name: thing for name, thing in things.items() if issubclass(thing, kind) and not isabstract(thing)}
+    found = known.get(str(config.get("class_path")))
+    if found is None:
+        raise InputError(f"{config.get('class_path')!r} is not known here; known: {', '.join(sorted(known))}")
     try:
         return found(**config.get("init_args", {}))
     except TypeError as error:
