@@ -19,8 +19,8 @@ from ..files import atomic_path
 from ..manifest import Row, of_split, read_manifest
 from ..media import Audio, Images, as_audio, as_images
 from ..provenance import commit, machine, versions
-from . import distribution, image, speech, systems
-from .base import Item, Metric, System
+from . import distribution, image, probe, speech, systems
+from .base import Item, Measure, Metric, System, TokenMetric
 
 SUFFIXES = {"audio": (".wav", ".flac", ".ogg", ".mp3"), "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp")}
 
@@ -61,10 +61,10 @@ class Suite:
         except TypeError as error:
             raise InputError(f"{path} is no suite ({error}); see eval/speech.yaml") from error
 
-    def build(self) -> tuple[dict[str, Metric], list[System]]:
+    def build(self) -> tuple[dict[str, Measure], list[System]]:
         """The metrics and baselines."""
         rooms = [speech] if self.modality == "audio" else [image, distribution]
-        metrics = {name: _part(config, rooms, Metric) for name, config in self.metrics.items()}
+        metrics = {name: _part(config, [*rooms, probe], Measure) for name, config in self.metrics.items()}
         return metrics, [_part(config, [systems], System) for config in self.baselines]
 
 
@@ -99,7 +99,7 @@ class Data:
 
 
 def evaluate(
-    system: System, suite: Suite, metrics: dict[str, Metric], rows: list[Row], folder: Path, seed: int = 0
+    system: System, suite: Suite, metrics: dict[str, Measure], rows: list[Row], folder: Path, seed: int = 0
 ) -> dict[str, Any]:
     """All metrics of one system; writes rows.jsonl, decoded media, results.json into `folder`, and goes on where it stopped.
 
@@ -129,7 +129,7 @@ def _portable(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and value.startswith(("/", "~", ".")) else value
 
 
-def _measure(system: System, suite: Suite, metrics: dict[str, Metric], row: Row, target: Path) -> Item:
+def _measure(system: System, suite: Suite, metrics: dict[str, Measure], row: Row, target: Path) -> Item:
     try:
         media = read(suite, row)
         with torch.inference_mode():
@@ -145,7 +145,10 @@ def _measure(system: System, suite: Suite, metrics: dict[str, Metric], row: Row,
     failures = {}
     for name, metric in metrics.items():
         try:
-            item[name] = metric.item(*pair, row)
+            if isinstance(metric, Metric):
+                item[name] = metric.item(*pair, row)
+            elif isinstance(metric, TokenMetric) and (latents := system.latents(item)) is not None:
+                item[name] = metric.item(latents, row)
         except InputError as error:
             failures[name] = str(error)
     return {**item, "failures": failures}
@@ -165,7 +168,7 @@ def as_seen(media: Audio | Images) -> torch.Tensor:
     return (media.pixels[0].float().cpu().clamp(0, 1) * 255).round() / 255
 
 
-def summarise(items: list[Item], metrics: dict[str, Metric]) -> dict[str, Any]:
+def summarise(items: list[Item], metrics: dict[str, Measure]) -> dict[str, Any]:
     """Numbers of all items, the bits, and what failed."""
     measured = [item for item in items if "bits" in item]
     if not measured:
@@ -252,6 +255,6 @@ def _plain(value: Any, arrays: dict[str, Any], key: str) -> Any:
 def identity(system: System, suite: Suite, rows: list[Row], seed: int) -> str:
     """A hash of what decides the numbers: weights, suite, files with their texts, seed."""
     weights = getattr(getattr(system, "tokenizer", None), "weights", "")
-    files = [[row.path.name, row.path.stat().st_size if row.path.exists() else 0, row.text] for row in rows]
+    files = [[row.path.name, row.path.stat().st_size if row.path.exists() else 0, row.text, row.label] for row in rows]
     told = json.dumps([system.name, weights, vars(suite), files, seed], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -32,6 +32,11 @@ class Tokenized(System):
         tokens = tokens.prefix(self.positions) if self.positions else tokens
         return self.tokenizer.decode(tokens), {"bits": float(tokens.bits[0]), "codes": tokens.codes[0].cpu().numpy()}
 
+    def latents(self, found: Item) -> Tensor | None:
+        """The codebooks' entries, (N, D)."""
+        codes = torch.from_numpy(found["codes"])[None].to(self.tokenizer.device)
+        return None if self.tokenizer.quantizer is None else self.tokenizer.quantizer.decode(codes)[0].float().cpu()
+
 
 class Original(System):
     """What came in goes out: the row that all others are judged by."""
