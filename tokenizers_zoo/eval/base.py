@@ -18,10 +18,11 @@ Item = dict[str, Any]
 class System(ABC):
     """Something that turns media into bits and back: a tokenizer, a classical codec, or nothing at all.
 
-    name: of its row in the table.
+    name: of its row in the table. weights: a hash of them, empty where there are none.
     """
 
     name: str
+    weights: str = ""
 
     @abstractmethod
     def roundtrip(self, media: Audio | Images) -> tuple[Audio | Images, Item]:

@@ -19,7 +19,7 @@ from ..files import atomic_path
 from ..manifest import Row, of_split, read_manifest
 from ..media import Audio, Images, as_audio, as_images
 from ..provenance import commit, machine, versions
-from . import distribution, image, probe, speech, systems
+from . import distribution, image, neural, probe, speech, systems
 from .base import Item, Measure, Metric, System, TokenMetric
 
 SUFFIXES = {"audio": (".wav", ".flac", ".ogg", ".mp3"), "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp")}
@@ -65,7 +65,7 @@ class Suite:
         """The metrics and baselines."""
         rooms = [speech] if self.modality == "audio" else [image, distribution]
         metrics = {name: _part(config, [*rooms, probe], Measure) for name, config in self.metrics.items()}
-        return metrics, [_part(config, [systems], System) for config in self.baselines]
+        return metrics, [_part(config, [systems, neural], System) for config in self.baselines]
 
 
 def _part(config: Any, rooms: list[ModuleType], kind: type) -> Any:
@@ -112,6 +112,7 @@ def evaluate(
     results = summarise(store.items(), metrics)
     results |= {
         "system": system.name,
+        "weights": system.weights,
         "identity": store.identity,
         "how": {"suite": _portable(vars(suite)), "versions": versions(), "machine": machine(), "commit": commit()},
     }
@@ -254,7 +255,6 @@ def _plain(value: Any, arrays: dict[str, Any], key: str) -> Any:
 
 def identity(system: System, suite: Suite, rows: list[Row], seed: int) -> str:
     """A hash of what decides the numbers: weights, suite, files with their texts, seed."""
-    weights = getattr(getattr(system, "tokenizer", None), "weights", "")
     files = [[row.path.name, row.path.stat().st_size if row.path.exists() else 0, row.text, row.label] for row in rows]
-    told = json.dumps([system.name, weights, vars(suite), files, seed], sort_keys=True)
+    told = json.dumps([system.name, system.weights, vars(suite), files, seed], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -22,6 +22,7 @@ class Tokenized(System):
 
     def __init__(self, tokenizer: Tokenizer, codebooks: int | None = None, positions: int | None = None):
         self.tokenizer, self.codebooks, self.positions = tokenizer, codebooks, positions
+        self.weights = tokenizer.weights
         parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((codebooks, "codebook"), (positions, "token")) if n]
         self.name = ", ".join([tokenizer.name, *parts])
 
