@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 import yaml
 from conftest import DATA
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
-from tokenizers_zoo.eval.suite import Data, Suite, evaluate
+from tokenizers_zoo.eval.suite import Data, Suite, codebooks, evaluate, summarise
 from tokenizers_zoo.eval.systems import PAYLOAD, Original, Picture, Tokenized, ogg_payload
 
 SPEECH = {"modality": "audio", "metrics": {"stoi": "STOI", "mel": "MelDistance"}, "codebooks": [1], "baselines": ["Original"]}
@@ -42,11 +44,16 @@ def test_the_verb_evaluates_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
     ]
     assert main([*command, "-o", str(tmp_path / "out")]) == 0
     table = capsys.readouterr().out
+    assert table.startswith("| system | kbit/s | entropy-coded | mel_distance | stoi |")
+    assert "| original | 256 | - | 0.000" in table
     assert "| dm-codec-tiny, 1 codebook | 0.5" in table
     results = {r["system"]: r["values"] for r in json.loads((tmp_path / "out/results.json").read_text())}
     assert results["original"]["stoi"]["value"] == pytest.approx(1.0)
     assert results["dm-codec-tiny"]["stoi"]["value"] > results["dm-codec-tiny, 1 codebook"]["stoi"]["value"] > 0.5
     assert len(results["dm-codec-tiny"]["codebooks"]["perplexity"]) == 8
+    assert (
+        400 < results["dm-codec-tiny"]["entropy_coded_per_second_or_pixel"] < results["dm-codec-tiny"]["bits_per_second_or_pixel"]
+    )
     page = (tmp_path / "out/index.html").read_text()
     assert page.count("<audio") == 2 + 4 + 4
     assert "original/items/00000.wav" in page
@@ -54,6 +61,21 @@ def test_the_verb_evaluates_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
     before = (tmp_path / "out/results.json").read_bytes()
     assert main([*command, "-o", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again/results.json").read_bytes() == before
+
+
+def test_entropy_is_that_of_the_codes_frequencies() -> None:
+    random = np.random.default_rng(0)
+    shares = np.array([0.5, 0.25, 0.125, 0.125])
+    items = [np.stack([random.choice(4, 5000, p=shares), np.zeros(5000, int)]) for _ in range(4)]
+    found = codebooks(items)
+    assert found["entropy_bits"] == [pytest.approx(1.75, abs=0.02), 0.0]
+    counts = np.bincount(np.concatenate([item[0] for item in items]))
+    assert found["entropy_bits"][0] == pytest.approx(scipy.stats.entropy(counts, base=2))
+    assert (found["used"], found["codes"]) == ([4, 1], [20000, 20000])
+    measured = [{"bits": 20000.0, "length": 2.0, "codes": item} for item in items]
+    values = summarise(measured, {})["values"]
+    assert values["bits_per_second_or_pixel"] == 10000
+    assert values["entropy_coded_per_second_or_pixel"] == pytest.approx(found["entropy_bits"][0] * 2500)
 
 
 def test_a_stopped_run_goes_on_with_the_same_numbers(tmp_path: Path) -> None:

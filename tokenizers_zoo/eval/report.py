@@ -27,15 +27,17 @@ def columns(results: list[dict[str, Any]]) -> list[str]:
 
 
 def table(results: list[dict[str, Any]], modality: str) -> str:
-    """Markdown: a row a system; means with 95 % intervals."""
+    """Markdown: a row a system; rates, the entropy-coded one where there are codes, and means with 95 % intervals."""
     names = columns(results)
-    unit = "kbit/s" if modality == "audio" else "bit/pixel"
-    lines = [f"| system | {unit} | {' | '.join(names)} |", "|---|" + "---|" * (len(names) + 1)]
+    scale, unit = (1000, "kbit/s") if modality == "audio" else (1, "bit/pixel")
+    rates = {"bits_per_second_or_pixel": unit, "entropy_coded_per_second_or_pixel": "entropy-coded"}
+    rates = {key: head for key, head in rates.items() if any(key in result["values"] for result in results)}
+    lines = [f"| system | {' | '.join([*rates.values(), *names])} |", "|---|" + "---|" * (len(rates) + len(names))]
     for result in results:
         values = result["values"]
-        rate = values["bits_per_second_or_pixel"] / (1000 if modality == "audio" else 1)
-        cells = [_cell(values.get(name)) for name in names]
-        lines.append(f"| {result['system']} | {rate:.3g} | {' | '.join(cells)} |")
+        cells = [f"{values[key] / scale:.3g}" if key in values else "-" for key in rates]
+        cells += [_cell(values.get(name)) for name in names]
+        lines.append(f"| {result['system']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

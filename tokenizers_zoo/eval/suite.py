@@ -182,21 +182,26 @@ def summarise(items: list[Item], metrics: dict[str, Measure]) -> dict[str, Any]:
             found |= metric.summary(having)
     if "codes" in measured[0]:
         found["codebooks"] = codebooks([item["codes"] for item in measured])
+        bits = np.dot(found["codebooks"]["entropy_bits"], found["codebooks"]["codes"])
+        found["entropy_coded_per_second_or_pixel"] = float(bits) / length
     failures = [{"path": Path(item["path"]).name, **item["failures"]} for item in items if item.get("failures")]
     return {"values": found, "failures": failures}
 
 
 def codebooks(codes: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
-    """Of each codebook over all items: codes in use, perplexity, and entropy in bits (an ideal coder without context)."""
-    used, perplexity, entropy = [], [], []
-    for k in range(len(codes[0])):
-        counts = np.unique(np.concatenate([item[k] for item in codes]), return_counts=True)[1]
+    """Of each codebook over all items: number of codes, entries in use, perplexity, and entropy in bits a code.
+
+    The entropy is that of the codes' own frequencies: what an ideal coder without context would need, had it these frequencies
+    beforehand. Where there are not many more codes than entries it is too low.
+    """
+    found: dict[str, Any] = {"codes": [], "used": [], "perplexity": [], "entropy_bits": []}
+    for book in zip(*codes, strict=True):
+        counts = np.unique(np.concatenate(book), return_counts=True)[1]
         shares = counts / counts.sum()
         bits = float(-(shares * np.log2(shares)).sum())
-        used.append(len(counts))
-        perplexity.append(2**bits)
-        entropy.append(bits)
-    return {"used": used, "perplexity": perplexity, "entropy_bits": entropy}
+        for key, value in zip(found, (int(counts.sum()), len(counts), 2**bits, bits), strict=True):
+            found[key].append(value)
+    return found
 
 
 class Store:
