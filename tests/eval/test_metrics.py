@@ -53,10 +53,25 @@ def test_silence_is_said_not_measured() -> None:
 class Listener(speech.WER):
     """Hears what it is told."""
 
-    def __init__(self, heard: str) -> None:
-        from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+    def __init__(self, heard: str, normaliser: str = "whisper-english") -> None:
+        self.jiwer, self.normalise, self.listen = (
+            jiwer,
+            speech.text_normaliser(normaliser, {"colour": "color"}),
+            lambda clips: [heard],
+        )
 
-        self.jiwer, self.normalise, self.listen = jiwer, EnglishTextNormalizer({}), lambda clips: [heard]
+
+@pytest.mark.parametrize(("normaliser", "errors"), [("whisper-english", 0), ("whisper-basic", 4), ("plain", 5)])
+def test_normalisers_decide_what_an_error_is(normaliser: str, errors: int) -> None:
+    row = Row(ROW.path, "He'd NOT seen the colour, twenty-one times.")
+    found = Listener("he would not seen the color 21 times", normaliser).item(torch.ones(1), torch.ones(1), row)
+    assert found["errors"] == errors
+
+
+def test_plain_text() -> None:
+    assert speech.plain("\u201cDon\u2019t,\u201d she said \u2014 to R_2 Zo\u00eb\u2026") == "don't she said to r 2 zoë"
+    with pytest.raises(tz.InputError, match="must be one of whisper-english, whisper-basic, plain"):
+        speech.text_normaliser("none")
 
 
 def test_word_errors_agree_with_jiwer() -> None:

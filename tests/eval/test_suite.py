@@ -1,6 +1,8 @@
 """Whole evaluations of small sets: resumable, repeatable, and clear about what failed."""
 
+import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from conftest import DATA
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
+from tokenizers_zoo.eval import distribution, image, neural, probe, speech, systems
 from tokenizers_zoo.eval.suite import Data, Suite, codebooks, evaluate, summarise
 from tokenizers_zoo.eval.systems import PAYLOAD, Original, Picture, Tokenized, ogg_payload
 
@@ -25,9 +28,32 @@ def suite(config: dict[str, Any], folder: Path, *overrides: str) -> Suite:
     return Suite.load(folder / "suite.yaml", overrides)
 
 
-def test_shipped_suites_are_whole() -> None:
-    for path in sorted((DATA.parents[1] / "eval").glob("*.yaml")):
-        assert Suite.load(path).metrics, path
+SHIPPED = sorted((DATA.parents[1] / "eval").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_suites_are_whole(path: Path) -> None:
+    """Every part exists and takes the arguments that it is given."""
+    found = Suite.load(path)
+    assert found.metrics
+    rooms = {k: v for room in (distribution, image, neural, probe, speech, systems) for k, v in vars(room).items()}
+    for config in [*found.metrics.values(), *found.baselines]:
+        config = {"class_path": config} if isinstance(config, str) else config
+        inspect.signature(rooms[config["class_path"]]).bind(**config.get("init_args", {}))
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.parent.name == "presets"], ids=lambda path: path.stem)
+def test_presets_say_what_they_need(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", offline)
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", offline)
+    monkeypatch.setattr("transformers.AutoModel.from_pretrained", offline)
+    found = Suite.load(path)
+    assert found.source
+    with pytest.raises(tz.InputError, match=f"no network.*this suite needs {re.escape(found.needs)}"):
+        found.build()
 
 
 def test_the_verb_evaluates_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

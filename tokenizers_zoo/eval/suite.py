@@ -62,10 +62,13 @@ class Suite:
             raise InputError(f"{path} is no suite ({error}); see eval/speech.yaml") from error
 
     def build(self) -> tuple[dict[str, Measure], list[System]]:
-        """The metrics and baselines."""
+        """The metrics and baselines. Raises InputError for what is not known or cannot be had, with what the suite needs."""
         rooms = [speech] if self.modality == "audio" else [image, distribution]
-        metrics = {name: _part(config, [*rooms, probe], Measure) for name, config in self.metrics.items()}
-        return metrics, [_part(config, [systems, neural], System) for config in self.baselines]
+        try:
+            metrics = {name: _part(config, [*rooms, probe], Measure) for name, config in self.metrics.items()}
+            return metrics, [_part(config, [systems, neural], System) for config in self.baselines]
+        except (ValueError, OSError) as error:  # ours are ValueErrors; a failed download is an OSError
+            raise InputError(f"{error}; this suite needs {self.needs}" if self.needs else str(error)) from error
 
 
 def _part(config: Any, rooms: list[ModuleType], kind: type) -> Any:
