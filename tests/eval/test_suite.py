@@ -16,8 +16,11 @@ from conftest import DATA
 import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
 from tokenizers_zoo.eval import distribution, image, neural, probe, speech, systems
+from tokenizers_zoo.eval.base import System
 from tokenizers_zoo.eval.suite import Data, Suite, codebooks, evaluate, summarise
 from tokenizers_zoo.eval.systems import PAYLOAD, Original, Picture, Tokenized, ogg_payload
+from tokenizers_zoo.manifest import Row
+from tokenizers_zoo.teachers.recognizer import SpeechRecognizer
 
 SPEECH = {"modality": "audio", "metrics": {"stoi": "STOI", "mel": "MelDistance"}, "codebooks": [1], "baselines": ["Original"]}
 PHOTOS = {"modality": "image", "image_size": 64, "metrics": {"psnr": "PSNR", "ssim": "SSIM"}, "baselines": ["Original"]}
@@ -114,26 +117,87 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     lines = (tmp_path / "broken/rows.jsonl").read_text().splitlines()
     (tmp_path / "broken/rows.jsonl").write_text(f"{lines[0]}\n{lines[1][:40]}")  # killed while writing
     assert evaluate(system, plan, metrics, rows, tmp_path / "broken") == whole
+    written = [(tmp_path / name / "results.json").read_bytes() for name in ("whole", "broken")]
+    assert written[0] == written[1]
     with pytest.raises(tz.InputError, match="another evaluation"):
         evaluate(system, plan, metrics, rows[:2], tmp_path / "broken")
 
 
-def test_items_that_cannot_be_measured_are_listed(tmp_path: Path) -> None:
-    plan = suite(SPEECH, tmp_path)
+class Deaf(SpeechRecognizer):
+    """Hears "d" in everything."""
+
+    def __init__(self, *_: object) -> None:
+        torch.nn.Module.__init__(self)
+        self.processor = None
+
+    def forward(self, waveforms: list[torch.Tensor]) -> list[str]:
+        return ["d"] * len(waveforms)
+
+
+def test_clips_that_cannot_be_measured_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech, "SpeechRecognizer", Deaf)
+    plan = suite(SPEECH | {"metrics": {"stoi": "STOI", "wer": {"class_path": "WER", "init_args": {"recognizer": ""}}}}, tmp_path)
     metrics, _ = plan.build()
     tz.Audio(torch.zeros(1, 1, 16000), 16000).save(tmp_path / "silent.wav")
     (tmp_path / "empty.wav").touch()
-    clip = DATA / "sense_and_sensibility_0880.wav"
-    (tmp_path / "m.csv").write_text(f"path,text\nsilent.wav,a\nempty.wav,b\nmissing.wav,c\n{clip},d\n")
-    results = evaluate(Original(), plan, metrics, Data(str(tmp_path / "m.csv")).rows("audio"), tmp_path / "out")
+    clips = [DATA / f"sense_and_sensibility_08{n}0.wav" for n in (7, 8)]
+    (tmp_path / "m.csv").write_text(f"path,text\nsilent.wav,a\nempty.wav,b\nmissing.wav,c\n{clips[0]},d\n{clips[1]},\n")
+    rows = Data(str(tmp_path / "m.csv")).rows("audio")
+    results = evaluate(Original(), plan, metrics, rows, tmp_path / "out")
     reasons = {Path(f["path"]).name: f for f in results["failures"]}
     assert "is silent" in reasons["silent.wav"]["stoi"]
     assert "empty.wav" in reasons["empty.wav"]["all"]
     assert "no such file" in reasons["missing.wav"]["all"]
-    assert results["values"]["items"] == 2
+    assert "fill the manifest's text column" in reasons[clips[1].name]["wer"]
+    assert results["values"]["items"] == 3
     assert results["values"]["stoi"]["value"] == pytest.approx(1.0)
+    assert results["values"]["wer"]["value"] == 0.5  # of "a" and "d"
     with pytest.raises(tz.InputError, match="no item could be measured"):
-        evaluate(Original(), plan, metrics, Data(str(tmp_path / "m.csv")).rows("audio")[1:3], tmp_path / "none")
+        evaluate(Original(), plan, metrics, rows[1:3], tmp_path / "none")
+
+
+class Twisted(System):
+    """Gives the first file back longer, the second as nonsense, others as they are."""
+
+    name = "twisted"
+    count = 0
+
+    def roundtrip(self, media: Any) -> tuple[Any, dict[str, Any]]:
+        self.count += 1
+        if self.count == 1:
+            return tz.Images(media.pixels[..., :32, :]), {"bits": 1.0}
+        return tz.Images(media.pixels / (self.count != 2)), {"bits": 1.0}
+
+
+def test_pairs_that_do_not_match_and_empty_pictures_are_listed(tmp_path: Path) -> None:
+    plan = suite(PHOTOS, tmp_path)
+    metrics, _ = plan.build()
+    (tmp_path / "empty.png").touch()
+    rows = [*Data(str(DATA)).rows("image"), Row(tmp_path / "empty.png")]
+    results = evaluate(Twisted(), plan, metrics, rows, tmp_path / "out")
+    reasons = [failure["all"] for failure in results["failures"]]
+    assert reasons[0] == "twisted was given 3 x 64 x 64 values and gave 3 x 32 x 64 back; only equal sizes can be compared"
+    assert "not finite" in reasons[1]
+    assert "empty.png" in reasons[2]
+    assert len(reasons) == 3
+    assert results["values"]["psnr"]["value"] == 100
+
+
+class Pixels(distribution.Gaussians):
+    """Frechet distance of mean colours."""
+
+    def features(self, image: torch.Tensor) -> Any:
+        return image.mean((1, 2)).numpy()
+
+
+def test_a_set_too_small_for_a_distance_keeps_its_other_numbers(tmp_path: Path) -> None:
+    plan = suite(PHOTOS, tmp_path)
+    metrics = {"frechet": Pixels(), **plan.build()[0]}
+    rows = Data(str(DATA)).rows("image")
+    results = evaluate(Original(), plan, metrics, rows[:1], tmp_path / "one")
+    assert results["failures"] == [{"path": "all items", "frechet": "a Frechet distance needs at least 2 images, better 2,000"}]
+    assert results["values"]["psnr"]["value"] == 100
+    assert evaluate(Original(), plan, metrics, rows, tmp_path / "all")["values"]["frechet"]["value"] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -138,8 +138,9 @@ def _measure(system: System, suite: Suite, metrics: dict[str, Measure], row: Row
         media = read(suite, row)
         with torch.inference_mode():
             decoded, item = system.roundtrip(media)
-        decoded.save(target.with_suffix(".wav" if isinstance(decoded, Audio) else ".png"))
         pair = as_seen(media), as_seen(decoded)
+        _check_pair(*pair, system.name)
+        decoded.save(target.with_suffix(".wav" if isinstance(decoded, Audio) else ".png"))
     except (InputError, OSError) as error:
         return {"path": str(row.path), "failures": {"all": str(error)}}
     item |= {
@@ -156,6 +157,14 @@ def _measure(system: System, suite: Suite, metrics: dict[str, Measure], row: Row
         except InputError as error:
             failures[name] = str(error)
     return {**item, "failures": failures}
+
+
+def _check_pair(original: torch.Tensor, decoded: torch.Tensor, name: str) -> None:
+    if original.shape != decoded.shape:
+        sizes = [" x ".join(map(str, side.shape)) for side in (original, decoded)]
+        raise InputError(f"{name} was given {sizes[0]} values and gave {sizes[1]} back; only equal sizes can be compared")
+    if not decoded.isfinite().all():
+        raise InputError(f"{name} gave values that are not finite; look at its weights")
 
 
 def read(suite: Suite, row: Row) -> Audio | Images:
@@ -179,15 +188,17 @@ def summarise(items: list[Item], metrics: dict[str, Measure]) -> dict[str, Any]:
         raise InputError(f"no item could be measured; the first failed with: {items[0]['failures']['all']}")
     length = sum(item["length"] for item in measured)
     found: dict[str, Any] = {"items": len(measured), "bits_per_second_or_pixel": sum(item["bits"] for item in measured) / length}
+    failures = [{"path": Path(item["path"]).name, **item["failures"]} for item in items if item.get("failures")]
     for name, metric in metrics.items():
         having = [item[name] for item in measured if name in item]
-        if having:
-            found |= metric.summary(having)
+        try:
+            found |= metric.summary(having) if having else {}
+        except InputError as error:
+            failures.append({"path": "all items", name: str(error)})
     if "codes" in measured[0]:
         found["codebooks"] = codebooks([item["codes"] for item in measured])
         bits = np.dot(found["codebooks"]["entropy_bits"], found["codebooks"]["codes"])
         found["entropy_coded_per_second_or_pixel"] = float(bits) / length
-    failures = [{"path": Path(item["path"]).name, **item["failures"]} for item in items if item.get("failures")]
     return {"values": found, "failures": failures}
 
 
