@@ -86,10 +86,20 @@ def test_the_verb_evaluates_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
     page = (tmp_path / "out/index.html").read_text()
     assert page.count("<audio") == 2 + 4 + 4
     assert "original/items/00000.wav" in page
+    assert page.count("<svg viewBox") == 2
     assert (tmp_path / "out/dm-codec-tiny/items/00000.wav").exists()
     before = (tmp_path / "out/results.json").read_bytes()
     assert main([*command, "-o", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again/results.json").read_bytes() == before
+
+
+def test_a_report_without_originals_shows_what_there_is(tmp_path: Path) -> None:
+    suite(PHOTOS | {"baselines": []}, tmp_path)
+    command = ["eval", "titok-tiny", "--suite", str(tmp_path / "suite.yaml"), "--data", str(DATA), "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.count("<img") == 3
+    assert "original" not in page.split("How these numbers came about")[0]
 
 
 def test_entropy_is_that_of_the_codes_frequencies() -> None:

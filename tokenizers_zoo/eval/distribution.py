@@ -130,7 +130,7 @@ def inception(weights: str | None) -> nn.Module:
         return source.FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], weights)
     except (OSError, RuntimeError, WeightsError) as error:
         raise InputError(
-            f"FID and the Inception score need {source.URL_INCEPTION_V3} as a local file, weights=FILE ({error})"
+            f"FID and the Inception score need {source.URL_INCEPTION_V3} as a local file, weights=FILE ({str(error)[:200]})"
         ) from error
 
 

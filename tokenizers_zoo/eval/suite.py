@@ -21,6 +21,7 @@ from ..media import Audio, Images, as_audio, as_images
 from ..provenance import commit, machine, versions
 from . import distribution, image, neural, probe, speech, systems
 from .base import Item, Measure, Metric, System, TokenMetric
+from .store import Store
 
 SUFFIXES = {"audio": (".wav", ".flac", ".ogg", ".mp3"), "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp")}
 
@@ -117,7 +118,14 @@ def evaluate(
         "system": system.name,
         "weights": system.weights,
         "identity": store.identity,
-        "how": {"suite": _portable(vars(suite)), "versions": versions(), "machine": machine(), "commit": commit()},
+        "how": {
+            "suite": _portable(vars(suite)),
+            "files": hashlib.sha256(json.dumps(listing(rows)).encode()).hexdigest()[:16],
+            "seed": seed,
+            "versions": versions(),
+            "machine": machine(),
+            "commit": commit(),
+        },
     }
     with atomic_path(folder / "results.json") as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
@@ -218,62 +226,12 @@ def codebooks(codes: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
     return found
 
 
-class Store:
-    """Items on disk: one JSON line each, arrays beside it as .npy. A run with another identity does not mix in."""
-
-    def __init__(self, folder: Path, identity: str):
-        self.folder, self.identity = folder, identity
-        self.path = folder / "rows.jsonl"
-        (folder / "items").mkdir(parents=True, exist_ok=True)
-        head = folder / "identity"
-        if head.exists() and head.read_text() != identity:
-            raise InputError(
-                f"{folder} holds another evaluation (other weights, suite or files); give another folder, or remove it"
-            )
-        head.write_text(identity)
-        text = self.path.read_text() if self.path.exists() else ""
-        self.lines = [line for line in text.splitlines() if line.endswith("}")]  # a killed run leaves half a line
-        self.path.write_text("".join(f"{line}\n" for line in self.lines))
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def add(self, item: Item) -> None:
-        """Keeps one item; its line is what makes it count."""
-        index = len(self)
-        arrays: dict[str, Any] = {}
-        plain = {k: _plain(v, arrays, k) for k, v in item.items()}
-        if arrays:
-            np.savez(self.folder / f"items/{index:05d}.npz", **arrays)
-        self.lines.append(json.dumps(plain))
-        with self.path.open("a") as file:
-            file.write(self.lines[-1] + "\n")
-
-    def items(self) -> list[Item]:
-        """All items with their arrays."""
-        items = [json.loads(line) for line in self.lines]
-        for index, item in enumerate(items):
-            path = self.folder / f"items/{index:05d}.npz"
-            if path.exists():
-                with np.load(path, allow_pickle=False) as arrays:
-                    for key, value in arrays.items():
-                        *outer, inner = key.split("/")
-                        (item[outer[0]] if outer else item)[inner] = value
-        return items
-
-
-def _plain(value: Any, arrays: dict[str, Any], key: str) -> Any:
-    if isinstance(value, dict):
-        kept = {k: _plain(v, arrays, f"{key}/{k}") for k, v in value.items()}
-        return {k: v for k, v in kept.items() if v is not None}
-    if isinstance(value, np.ndarray):
-        arrays[key] = value
-        return None
-    return value
-
-
 def identity(system: System, suite: Suite, rows: list[Row], seed: int) -> str:
     """A hash of what decides the numbers: weights, suite, files with their texts, seed."""
-    files = [[row.path.name, row.path.stat().st_size if row.path.exists() else 0, row.text, row.label] for row in rows]
-    told = json.dumps([system.name, system.weights, vars(suite), files, seed], sort_keys=True)
+    told = json.dumps([system.name, system.weights, vars(suite), listing(rows), seed], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def listing(rows: list[Row]) -> list[list[Any]]:
+    """Of each file its name, size in bytes (0 if it is missing), text and label."""
+    return [[row.path.name, row.path.stat().st_size if row.path.exists() else 0, row.text, row.label] for row in rows]

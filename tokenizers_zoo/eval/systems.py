@@ -34,9 +34,10 @@ class Tokenized(System):
         return self.tokenizer.decode(tokens), {"bits": float(tokens.bits[0]), "codes": tokens.codes[0].cpu().numpy()}
 
     def latents(self, found: Item) -> Tensor | None:
-        """The codebooks' entries, (N, D)."""
+        """The codebooks' entries, summed or joined as the decoder gets them, (N, D)."""
+        assert self.tokenizer.quantizer is not None  # it gave the codes
         codes = torch.from_numpy(found["codes"])[None].to(self.tokenizer.device)
-        return None if self.tokenizer.quantizer is None else self.tokenizer.quantizer.decode(codes)[0].float().cpu()
+        return self.tokenizer.quantizer.decode(codes)[0].float().cpu()
 
 
 class Original(System):
