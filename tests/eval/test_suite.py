@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,12 @@ def test_a_set_too_small_for_a_distance_keeps_its_other_numbers(tmp_path: Path) 
 def test_bad_suites(overrides: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(tz.InputError, match=message):
         suite(SPEECH, tmp_path, *overrides).build()
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(tz.InputError, match=r"needs the package torchvision: pip install 'tokenizers-zoo\[eval-image\]'"):
+        suite(PHOTOS, tmp_path, "metrics={lpips: LPIPS}").build()
 
 
 def test_a_suite_is_for_one_modality(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,5 +85,5 @@ def need(package: str, extra: str = "eval") -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise InputError(
-            f"this metric needs the package {package.split('.')[0]}: pip install 'tokenizers-zoo[{extra}]'"
+            f"this evaluation needs the package {package.split('.')[0]}: pip install 'tokenizers-zoo[{extra}]'"
         ) from error

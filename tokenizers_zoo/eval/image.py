@@ -62,6 +62,7 @@ class LPIPS(Metric):
     better = "lower"
 
     def __init__(self, vgg: str | None = None):
+        need("torchvision", "eval-image")
         from ..losses import lpips
 
         self.distance = lpips.LPIPS(vgg)
@@ -78,6 +79,7 @@ class DISTS(Metric):
     better = "lower"
 
     def __init__(self, vgg: str | None = None):
+        need("torchvision", "eval-image")
         from ..losses import dists
 
         self.distance = dists.DISTS(vgg)

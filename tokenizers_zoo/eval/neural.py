@@ -8,7 +8,7 @@ import torch
 from ..errors import InputError
 from ..media import Audio, Images
 from ..teachers.base import open_model
-from .base import Item, System
+from .base import Item, System, need
 
 KNOWN = ("encodec", "mimi", "dac")
 
@@ -21,9 +21,7 @@ class Transformers(System):
     """
 
     def __init__(self, path: str, codebooks: int | None = None):
-        from transformers import AutoModel
-
-        self.network = open_model(AutoModel, path).eval()
+        self.network = open_model(need("transformers").AutoModel, path).eval()
         config = self.network.config
         if config.model_type not in KNOWN or getattr(config, "audio_channels", 1) != 1 or getattr(config, "normalize", False):
             raise InputError(f"{path} is no mono {', '.join(KNOWN)} without loudness scales; EnCodec's is facebook/encodec_24khz")
