@@ -240,6 +240,13 @@ def test_a_suite_is_for_one_modality(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "dm-codec-tiny is for audio" in capsys.readouterr().err
 
 
+def test_clips_come_back_at_the_suites_rate_and_length() -> None:
+    clip = tz.Audio(torch.randn(1, 1, 24001) * 0.1, 24000)
+    decoded, found = Tokenized(tz.load("dm-codec-tiny"), codebooks=2).roundtrip(clip)
+    assert (decoded.sample_rate, decoded.waveform.shape) == (24000, (1, 1, 24001))
+    assert found["codes"].shape == (2, 51)
+
+
 @pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF"])
 def test_pictures_fit_into_their_bits(format: str) -> None:
     photo = tz.Images.load(DATA / "coffee.jpg").resize_crop(64)

@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..media import Audio, Images
 from ..teachers.base import open_model
 from .base import Item, System, need
+from .systems import fitted
 
 KNOWN = ("encodec", "mimi", "dac")
 
@@ -48,8 +49,6 @@ class Transformers(System):
         codes = codes[..., : self.codebooks, :]
         scales = {"audio_scales": [None]} if self.options else {}
         decoded = self.network.decode(audio_codes=codes, **scales).audio_values
-        wave = Audio(decoded.reshape(1, 1, -1), self.rate).resample(media.sample_rate).waveform
-        length = int(media.lengths[0])
-        wave = torch.nn.functional.pad(wave[..., :length], (0, max(0, length - wave.shape[-1])))
         codes = codes.reshape(codes.shape[-2:])
-        return Audio(wave, media.sample_rate), {"bits": codes.numel() * math.log2(self.size), "codes": codes.numpy()}
+        back = fitted(Audio(decoded.reshape(1, 1, -1), self.rate), media)
+        return back, {"bits": codes.numel() * math.log2(self.size), "codes": codes.numpy()}
