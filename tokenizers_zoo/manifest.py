@@ -17,20 +17,21 @@ TABLES = {".csv": ",", ".tsv": "\t"}
 
 @dataclass(frozen=True)
 class Row:
-    """One file: its path, what is said or seen in it, who speaks, which split it belongs to, and its length if known."""
+    """One file: its path, what is said or seen in it, who speaks, its split, its length if known, and its class for probes."""
 
     path: Path
     text: str = ""
     speaker: str = ""
     split: str = ""
     seconds: float = 0.0
+    label: str = ""
 
 
 def read_manifest(source: str | Path, suffixes: Sequence[str]) -> list[Row]:
     """Rows of a manifest, a folder, or a dataset of the Hugging Face Hub.
 
-    A manifest is a .csv, .tsv, .jsonl or .parquet file: a column `path`, and any of text (or caption), speaker, split, seconds.
-    Of a folder every file is a row, with the sub-folder `train`, `valid`, `val` or `test` as its split. `hf:NAME` or
+    A manifest is a .csv, .tsv, .jsonl or .parquet file: a column `path`, and any of text (or caption), speaker, split, seconds,
+    label. Of a folder every file is a row, with the sub-folder `train`, `valid`, `val` or `test` as its split. `hf:NAME` or
     `hf:NAME:CONFIG` is a dataset with a column audio or image.
 
     Paths are relative to the manifest. Raises InputError for what is neither, or names nothing.
@@ -56,7 +57,7 @@ def write_manifest(path: str | Path, rows: Iterable[Row]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(field.name for field in fields(Row))
         for row in rows:
-            writer.writerow([row.path, row.text, row.speaker, row.split, f"{row.seconds:.3f}"])
+            writer.writerow([row.path, row.text, row.speaker, row.split, f"{row.seconds:.3f}", row.label])
 
 
 def of_split(rows: list[Row], split: str) -> list[Row]:
@@ -87,7 +88,8 @@ def _hugging_face(name: str, config: str | None = None) -> list[Row]:
                     temporary.write_bytes(item[column]["bytes"] or Path(item[column]["path"]).read_bytes())
             text = str(item.get("text") or item.get("caption") or item.get("transcription") or "")
             known = {"validation": "valid", "val": "valid"}
-            rows.append(Row(path, text, str(item.get("speaker_id") or ""), known.get(str(split), str(split))))
+            label = "" if item.get("label") is None else str(item["label"])
+            rows.append(Row(path, text, str(item.get("speaker_id") or ""), known.get(str(split), str(split)), label=label))
     return rows
 
 
@@ -115,7 +117,7 @@ def _row(values: dict[str, Any], source: Path) -> Row:
         seconds = float(values.get("seconds") or 0.0)
     except ValueError as error:
         raise InputError(f"{source}: seconds must be a number, got {values['seconds']!r}") from error
-    known = {name: str(values.get(name) or "") for name in ("speaker", "split")}
+    known = {name: "" if values.get(name) is None else str(values[name]) for name in ("speaker", "split", "label")}
     return Row(source.parent / values["path"], str(text), seconds=seconds, **known)
 
 

@@ -10,7 +10,7 @@ import torch
 
 PACKAGES = (
     *("tokenizers-zoo", "torch", "torchaudio", "lightning", "transformers", "vector-quantize-pytorch", "jiwer", "pystoi", "pesq"),
-    *("librosa", "torchmetrics", "timm", "numpy", "pillow"),
+    *("librosa", "torchmetrics", "torch-fidelity", "timm", "scikit-learn", "numpy", "pillow"),
 )
 
 

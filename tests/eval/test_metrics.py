@@ -3,7 +3,6 @@
 import jiwer
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 from conftest import DATA
 from pystoi import stoi
@@ -13,7 +12,6 @@ from torchmetrics.functional.audio import scale_invariant_signal_distortion_rati
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval import image, speech
 from tokenizers_zoo.eval.base import interval
-from tokenizers_zoo.eval.image import frechet, moments
 from tokenizers_zoo.manifest import Row
 
 ROW = Row(DATA / "sense_and_sensibility_0870.wav", "One, two three")
@@ -55,10 +53,25 @@ def test_silence_is_said_not_measured() -> None:
 class Listener(speech.WER):
     """Hears what it is told."""
 
-    def __init__(self, heard: str) -> None:
-        from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+    def __init__(self, heard: str, normaliser: str = "whisper-english") -> None:
+        self.jiwer, self.normalise, self.listen = (
+            jiwer,
+            speech.text_normaliser(normaliser, {"colour": "color"}),
+            lambda clips: [heard],
+        )
 
-        self.jiwer, self.normalise, self.listen = jiwer, EnglishTextNormalizer({}), lambda clips: [heard]
+
+@pytest.mark.parametrize(("normaliser", "errors"), [("whisper-english", 0), ("whisper-basic", 4), ("plain", 5)])
+def test_normalisers_decide_what_an_error_is(normaliser: str, errors: int) -> None:
+    row = Row(ROW.path, "He'd NOT seen the colour, twenty-one times.")
+    found = Listener("he would not seen the color 21 times", normaliser).item(torch.ones(1), torch.ones(1), row)
+    assert found["errors"] == errors
+
+
+def test_plain_text() -> None:
+    assert speech.plain("\u201cDon\u2019t,\u201d she said \u2014 to R_2 Zo\u00eb\u2026") == "don't she said to r 2 zoë"
+    with pytest.raises(tz.InputError, match="must be one of whisper-english, whisper-basic, plain"):
+        speech.text_normaliser("none")
 
 
 def test_word_errors_agree_with_jiwer() -> None:
@@ -89,28 +102,6 @@ def test_ssim_agrees_with_scikit_image(photos: tuple[Tensor, Tensor]) -> None:
     sides = [side.double().numpy() for side in photos]
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0, "channel_axis": 0}
     assert image.SSIM().item(*photos, ROW)["ssim"] == pytest.approx(metrics.structural_similarity(*sides, **options), abs=1e-9)
-
-
-def test_frechet_distance_of_known_gaussians() -> None:
-    random = np.random.default_rng(0)
-    maps = [random.standard_normal((6, 6)) for _ in range(2)]
-    gaussians = [(random.standard_normal(6), m @ m.T) for m in maps]
-    (m1, s1), (m2, s2) = gaussians
-    wanted = ((m1 - m2) ** 2).sum() + np.trace(s1 + s2 - 2 * scipy.linalg.sqrtm(s1 @ s2).real)
-    assert frechet(*gaussians) == pytest.approx(wanted, rel=1e-9)
-    assert frechet(gaussians[0], gaussians[0]) == pytest.approx(0, abs=1e-6)
-    shifted = (m1 + 3.0, s1)
-    assert frechet(gaussians[0], shifted) == pytest.approx(54.0)
-    features = random.standard_normal((50, 6))
-    mean, covariance = moments(features)
-    np.testing.assert_allclose(covariance, np.cov(features.T))
-    np.testing.assert_allclose(mean, features.mean(0))
-
-
-def test_one_image_has_no_frechet_distance() -> None:
-    item = {"fid_original": np.zeros(4), "fid_decoded": np.zeros(4)}
-    with pytest.raises(tz.InputError, match="at least 2"):
-        image.FrechetDistance.summary(None, [item])
 
 
 def test_bootstrap_interval_covers_the_mean() -> None:

@@ -1,18 +1,27 @@
 """Whole evaluations of small sets: resumable, repeatable, and clear about what failed."""
 
+import inspect
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 import yaml
 from conftest import DATA
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
-from tokenizers_zoo.eval.suite import Data, Suite, evaluate
+from tokenizers_zoo.eval import distribution, image, neural, probe, speech, systems
+from tokenizers_zoo.eval.base import System
+from tokenizers_zoo.eval.suite import Data, Suite, codebooks, evaluate, summarise
 from tokenizers_zoo.eval.systems import PAYLOAD, Original, Picture, Tokenized, ogg_payload
+from tokenizers_zoo.manifest import Row
+from tokenizers_zoo.teachers.recognizer import SpeechRecognizer
 
 SPEECH = {"modality": "audio", "metrics": {"stoi": "STOI", "mel": "MelDistance"}, "codebooks": [1], "baselines": ["Original"]}
 PHOTOS = {"modality": "image", "image_size": 64, "metrics": {"psnr": "PSNR", "ssim": "SSIM"}, "baselines": ["Original"]}
@@ -23,9 +32,32 @@ def suite(config: dict[str, Any], folder: Path, *overrides: str) -> Suite:
     return Suite.load(folder / "suite.yaml", overrides)
 
 
-def test_shipped_suites_are_whole() -> None:
-    for path in sorted((DATA.parents[1] / "eval").glob("*.yaml")):
-        assert Suite.load(path).metrics, path
+SHIPPED = sorted((DATA.parents[1] / "eval").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_suites_are_whole(path: Path) -> None:
+    """Every part exists and takes the arguments that it is given."""
+    found = Suite.load(path)
+    assert found.metrics
+    rooms = {k: v for room in (distribution, image, neural, probe, speech, systems) for k, v in vars(room).items()}
+    for config in [*found.metrics.values(), *found.baselines]:
+        config = {"class_path": config} if isinstance(config, str) else config
+        inspect.signature(rooms[config["class_path"]]).bind(**config.get("init_args", {}))
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.parent.name == "presets"], ids=lambda path: path.stem)
+def test_presets_say_what_they_need(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", offline)
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", offline)
+    monkeypatch.setattr("transformers.AutoModel.from_pretrained", offline)
+    found = Suite.load(path)
+    assert found.source
+    with pytest.raises(tz.InputError, match=f"no network.*this suite needs {re.escape(found.needs)}"):
+        found.build()
 
 
 def test_the_verb_evaluates_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,18 +74,48 @@ def test_the_verb_evaluates_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
     ]
     assert main([*command, "-o", str(tmp_path / "out")]) == 0
     table = capsys.readouterr().out
+    assert table.startswith("| system | kbit/s | entropy-coded | mel_distance | stoi |")
+    assert "| original | 256 | - | 0.000" in table
     assert "| dm-codec-tiny, 1 codebook | 0.5" in table
     results = {r["system"]: r["values"] for r in json.loads((tmp_path / "out/results.json").read_text())}
     assert results["original"]["stoi"]["value"] == pytest.approx(1.0)
     assert results["dm-codec-tiny"]["stoi"]["value"] > results["dm-codec-tiny, 1 codebook"]["stoi"]["value"] > 0.5
     assert len(results["dm-codec-tiny"]["codebooks"]["perplexity"]) == 8
+    assert (
+        400 < results["dm-codec-tiny"]["entropy_coded_per_second_or_pixel"] < results["dm-codec-tiny"]["bits_per_second_or_pixel"]
+    )
     page = (tmp_path / "out/index.html").read_text()
     assert page.count("<audio") == 2 + 4 + 4
     assert "original/items/00000.wav" in page
+    assert page.count("<svg viewBox") == 2
     assert (tmp_path / "out/dm-codec-tiny/items/00000.wav").exists()
     before = (tmp_path / "out/results.json").read_bytes()
     assert main([*command, "-o", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again/results.json").read_bytes() == before
+
+
+def test_a_report_without_originals_shows_what_there_is(tmp_path: Path) -> None:
+    suite(PHOTOS | {"baselines": []}, tmp_path)
+    command = ["eval", "titok-tiny", "--suite", str(tmp_path / "suite.yaml"), "--data", str(DATA), "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.count("<img") == 3
+    assert "original" not in page.split("How these numbers came about")[0]
+
+
+def test_entropy_is_that_of_the_codes_frequencies() -> None:
+    random = np.random.default_rng(0)
+    shares = np.array([0.5, 0.25, 0.125, 0.125])
+    items = [np.stack([random.choice(4, 5000, p=shares), np.zeros(5000, int)]) for _ in range(4)]
+    found = codebooks(items)
+    assert found["entropy_bits"] == [pytest.approx(1.75, abs=0.02), 0.0]
+    counts = np.bincount(np.concatenate([item[0] for item in items]))
+    assert found["entropy_bits"][0] == pytest.approx(scipy.stats.entropy(counts, base=2))
+    assert (found["used"], found["codes"]) == ([4, 1], [20000, 20000])
+    measured = [{"bits": 20000.0, "length": 2.0, "codes": item} for item in items]
+    values = summarise(measured, {})["values"]
+    assert values["bits_per_second_or_pixel"] == 10000
+    assert values["entropy_coded_per_second_or_pixel"] == pytest.approx(found["entropy_bits"][0] * 2500)
 
 
 def test_a_stopped_run_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
@@ -66,26 +128,87 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     lines = (tmp_path / "broken/rows.jsonl").read_text().splitlines()
     (tmp_path / "broken/rows.jsonl").write_text(f"{lines[0]}\n{lines[1][:40]}")  # killed while writing
     assert evaluate(system, plan, metrics, rows, tmp_path / "broken") == whole
+    written = [(tmp_path / name / "results.json").read_bytes() for name in ("whole", "broken")]
+    assert written[0] == written[1]
     with pytest.raises(tz.InputError, match="another evaluation"):
         evaluate(system, plan, metrics, rows[:2], tmp_path / "broken")
 
 
-def test_items_that_cannot_be_measured_are_listed(tmp_path: Path) -> None:
-    plan = suite(SPEECH, tmp_path)
+class Deaf(SpeechRecognizer):
+    """Hears "d" in everything."""
+
+    def __init__(self, *_: object) -> None:
+        torch.nn.Module.__init__(self)
+        self.processor = None
+
+    def forward(self, waveforms: list[torch.Tensor]) -> list[str]:
+        return ["d"] * len(waveforms)
+
+
+def test_clips_that_cannot_be_measured_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech, "SpeechRecognizer", Deaf)
+    plan = suite(SPEECH | {"metrics": {"stoi": "STOI", "wer": {"class_path": "WER", "init_args": {"recognizer": ""}}}}, tmp_path)
     metrics, _ = plan.build()
     tz.Audio(torch.zeros(1, 1, 16000), 16000).save(tmp_path / "silent.wav")
     (tmp_path / "empty.wav").touch()
-    clip = DATA / "sense_and_sensibility_0880.wav"
-    (tmp_path / "m.csv").write_text(f"path,text\nsilent.wav,a\nempty.wav,b\nmissing.wav,c\n{clip},d\n")
-    results = evaluate(Original(), plan, metrics, Data(str(tmp_path / "m.csv")).rows("audio"), tmp_path / "out")
+    clips = [DATA / f"sense_and_sensibility_08{n}0.wav" for n in (7, 8)]
+    (tmp_path / "m.csv").write_text(f"path,text\nsilent.wav,a\nempty.wav,b\nmissing.wav,c\n{clips[0]},d\n{clips[1]},\n")
+    rows = Data(str(tmp_path / "m.csv")).rows("audio")
+    results = evaluate(Original(), plan, metrics, rows, tmp_path / "out")
     reasons = {Path(f["path"]).name: f for f in results["failures"]}
     assert "is silent" in reasons["silent.wav"]["stoi"]
     assert "empty.wav" in reasons["empty.wav"]["all"]
     assert "no such file" in reasons["missing.wav"]["all"]
-    assert results["values"]["items"] == 2
+    assert "fill the manifest's text column" in reasons[clips[1].name]["wer"]
+    assert results["values"]["items"] == 3
     assert results["values"]["stoi"]["value"] == pytest.approx(1.0)
+    assert results["values"]["wer"]["value"] == 0.5  # of "a" and "d"
     with pytest.raises(tz.InputError, match="no item could be measured"):
-        evaluate(Original(), plan, metrics, Data(str(tmp_path / "m.csv")).rows("audio")[1:3], tmp_path / "none")
+        evaluate(Original(), plan, metrics, rows[1:3], tmp_path / "none")
+
+
+class Twisted(System):
+    """Gives the first file back longer, the second as nonsense, others as they are."""
+
+    name = "twisted"
+    count = 0
+
+    def roundtrip(self, media: Any) -> tuple[Any, dict[str, Any]]:
+        self.count += 1
+        if self.count == 1:
+            return tz.Images(media.pixels[..., :32, :]), {"bits": 1.0}
+        return tz.Images(media.pixels / (self.count != 2)), {"bits": 1.0}
+
+
+def test_pairs_that_do_not_match_and_empty_pictures_are_listed(tmp_path: Path) -> None:
+    plan = suite(PHOTOS, tmp_path)
+    metrics, _ = plan.build()
+    (tmp_path / "empty.png").touch()
+    rows = [*Data(str(DATA)).rows("image"), Row(tmp_path / "empty.png")]
+    results = evaluate(Twisted(), plan, metrics, rows, tmp_path / "out")
+    reasons = [failure["all"] for failure in results["failures"]]
+    assert reasons[0] == "twisted was given 3 x 64 x 64 values and gave 3 x 32 x 64 back; only equal sizes can be compared"
+    assert "not finite" in reasons[1]
+    assert "empty.png" in reasons[2]
+    assert len(reasons) == 3
+    assert results["values"]["psnr"]["value"] == 100
+
+
+class Pixels(distribution.Gaussians):
+    """Frechet distance of mean colours."""
+
+    def features(self, image: torch.Tensor) -> Any:
+        return image.mean((1, 2)).numpy()
+
+
+def test_a_set_too_small_for_a_distance_keeps_its_other_numbers(tmp_path: Path) -> None:
+    plan = suite(PHOTOS, tmp_path)
+    metrics = {"frechet": Pixels(), **plan.build()[0]}
+    rows = Data(str(DATA)).rows("image")
+    results = evaluate(Original(), plan, metrics, rows[:1], tmp_path / "one")
+    assert results["failures"] == [{"path": "all items", "frechet": "a Frechet distance needs at least 2 images, better 2,000"}]
+    assert results["values"]["psnr"]["value"] == 100
+    assert evaluate(Original(), plan, metrics, rows, tmp_path / "all")["values"]["frechet"]["value"] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +225,12 @@ def test_bad_suites(overrides: list[str], message: str, tmp_path: Path) -> None:
         suite(SPEECH, tmp_path, *overrides).build()
 
 
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(tz.InputError, match=r"needs the package torchvision: pip install 'tokenizers-zoo\[eval-image\]'"):
+        suite(PHOTOS, tmp_path, "metrics={lpips: LPIPS}").build()
+
+
 def test_a_suite_is_for_one_modality(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite(PHOTOS, tmp_path)
     assert (
@@ -109,6 +238,13 @@ def test_a_suite_is_for_one_modality(tmp_path: Path, capsys: pytest.CaptureFixtu
         == 1
     )
     assert "dm-codec-tiny is for audio" in capsys.readouterr().err
+
+
+def test_clips_come_back_at_the_suites_rate_and_length() -> None:
+    clip = tz.Audio(torch.randn(1, 1, 24001) * 0.1, 24000)
+    decoded, found = Tokenized(tz.load("dm-codec-tiny"), codebooks=2).roundtrip(clip)
+    assert (decoded.sample_rate, decoded.waveform.shape) == (24000, (1, 1, 24001))
+    assert found["codes"].shape == (2, 51)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF"])

@@ -22,13 +22,15 @@ CLIP = DATA / "sense_and_sensibility_0870.wav"
 
 def test_manifests_of_all_kinds_say_the_same(tmp_path: Path) -> None:
     rows = [
-        {"path": "a.wav", "text": "one, two", "speaker": "s", "split": "train"},
+        {"path": "a.wav", "text": "one, two", "speaker": "s", "split": "train", "label": 0},
         {"path": "b/c.wav", "text": "three", "split": "test"},
     ]
     (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    (tmp_path / "m.csv").write_text('path,text,speaker,split\na.wav,"one, two",s,train\nb/c.wav,three,,test\n')
-    (tmp_path / "m.tsv").write_text("path\tcaption\tspeaker\tsplit\na.wav\tone, two\ts\ttrain\nb/c.wav\tthree\t\ttest\n")
-    wanted = [Row(tmp_path / "a.wav", "one, two", "s", "train"), Row(tmp_path / "b/c.wav", "three", "", "test")]
+    (tmp_path / "m.csv").write_text('path,text,speaker,split,label\na.wav,"one, two",s,train,0\nb/c.wav,three,,test,\n')
+    (tmp_path / "m.tsv").write_text(
+        "path\tcaption\tspeaker\tsplit\tlabel\na.wav\tone, two\ts\ttrain\t0\nb/c.wav\tthree\t\ttest\t\n"
+    )
+    wanted = [Row(tmp_path / "a.wav", "one, two", "s", "train", label="0"), Row(tmp_path / "b/c.wav", "three", "", "test")]
     for name in ("m.jsonl", "m.csv", "m.tsv"):
         assert read_manifest(tmp_path / name, ()) == wanted, name
     write_manifest(tmp_path / "again.csv", wanted)

@@ -18,24 +18,38 @@ Item = dict[str, Any]
 class System(ABC):
     """Something that turns media into bits and back: a tokenizer, a classical codec, or nothing at all.
 
-    name: of its row in the table.
+    name: of its row in the table. weights: a hash of them, empty where there are none.
     """
 
     name: str
+    weights: str = ""
 
     @abstractmethod
     def roundtrip(self, media: Audio | Images) -> tuple[Audio | Images, Item]:
         """One item -> what comes back, and what is known of the bits: `bits`, and of tokenizers `codes` (K, N)."""
 
+    def latents(self, found: Item) -> Tensor | None:
+        """What the codes of an item stand for, (N, D), from what `roundtrip` found; None where there are no codes."""
+        return None
 
-class Metric(ABC):
-    """A measure of one decoded item against its original, or of all of them.
+
+class Measure:
+    """A measure of single items or of all of them.
 
     unit: of its values. better: "higher" or "lower".
     """
 
     unit: str = ""
     better: str = "higher"
+
+    def summary(self, items: Sequence[Item]) -> dict[str, Any]:
+        """Of all items: by default the mean of each number, with a bootstrap interval of 95 %."""
+        keys = [key for key, value in items[0].items() if isinstance(value, float)]
+        return {key: interval([item[key] for item in items]) for key in keys}
+
+
+class Metric(Measure, ABC):
+    """A measure of decoded media against the original."""
 
     @abstractmethod
     def item(self, original: Tensor, decoded: Tensor, row: Row) -> Item:
@@ -44,10 +58,13 @@ class Metric(ABC):
         Raises InputError where the item cannot be measured; the item then has no value, and is counted.
         """
 
-    def summary(self, items: Sequence[Item]) -> dict[str, Any]:
-        """Of all items: by default the mean of each number, with a bootstrap interval of 95 %."""
-        keys = [key for key, value in items[0].items() if isinstance(value, float)]
-        return {key: interval([item[key] for item in items]) for key in keys}
+
+class TokenMetric(Measure, ABC):
+    """A measure of tokens; systems without any have no value."""
+
+    @abstractmethod
+    def item(self, latents: Tensor, row: Row) -> Item:
+        """Of one item's latents (N, D), as `Metric.item`."""
 
 
 def interval(values: Sequence[Any], statistic: Callable[..., Any] | None = None) -> dict[str, float]:
@@ -68,5 +85,5 @@ def need(package: str, extra: str = "eval") -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise InputError(
-            f"this metric needs the package {package.split('.')[0]}: pip install 'tokenizers-zoo[{extra}]'"
+            f"this evaluation needs the package {package.split('.')[0]}: pip install 'tokenizers-zoo[{extra}]'"
         ) from error

@@ -9,13 +9,20 @@ from ..files import atomic_path
 from .suite import Suite
 
 STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:70rem;padding:1rem;color:#222;background:#fff}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums} th,td{padding:.3rem .7rem;text-
-align:right;border-bottom:1px solid #ddd;white-space:nowrap}th:first-child,td:first-child{text-align:left}
-small{color:#666}figure{display:inline-block;margin:.3rem;vertical-align:top}figure img{width:12rem;max-width:42vw;image-
-rendering:pixelated} audio{width:18rem;max-width:90vw;display:block}svg{max-
-width:100%;height:auto}pre{overflow-x:auto;background:#f6f6f6;padding:.7rem}
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 1rem; color: #222; background: #fff }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+th:first-child, td:first-child { position: sticky; left: 0; min-width: 7rem; padding-left: 0; background: #fff }
+th:first-child, td:first-child { text-align: left; white-space: normal }
+small { color: #666; overflow-wrap: anywhere }
+figure { display: inline-block; margin: .3rem 0; max-width: 25rem; vertical-align: top }
+figure img { width: 12rem; max-width: 50%; image-rendering: pixelated }
+audio { width: 18rem; max-width: 100%; display: block }
+svg { display: block; width: 100%; max-width: 34rem }
+pre { overflow-x: auto; background: #f6f6f6; padding: .7rem }
 """
+LEFT, RIGHT, TOP, BOTTOM = 60, 345, 25, 180  # of a plot's values, in units that are pixels on a phone
 
 
 def columns(results: list[dict[str, Any]]) -> list[str]:
@@ -27,15 +34,17 @@ def columns(results: list[dict[str, Any]]) -> list[str]:
 
 
 def table(results: list[dict[str, Any]], modality: str) -> str:
-    """Markdown: a row a system; means with 95 % intervals."""
+    """Markdown: a row a system; rates, the entropy-coded one where there are codes, and means with 95 % intervals."""
     names = columns(results)
-    unit = "kbit/s" if modality == "audio" else "bit/pixel"
-    lines = [f"| system | {unit} | {' | '.join(names)} |", "|---|" + "---|" * (len(names) + 1)]
+    scale, unit = (1000, "kbit/s") if modality == "audio" else (1, "bit/pixel")
+    rates = {"bits_per_second_or_pixel": unit, "entropy_coded_per_second_or_pixel": "entropy-coded"}
+    rates = {key: head for key, head in rates.items() if any(key in result["values"] for result in results)}
+    lines = [f"| system | {' | '.join([*rates.values(), *names])} |", "|---|" + "---|" * (len(rates) + len(names))]
     for result in results:
         values = result["values"]
-        rate = values["bits_per_second_or_pixel"] / (1000 if modality == "audio" else 1)
-        cells = [_cell(values.get(name)) for name in names]
-        lines.append(f"| {result['system']} | {rate:.3g} | {' | '.join(cells)} |")
+        cells = [f"{values[key] / scale:.3g}" if key in values else "-" for key in rates]
+        cells += [_cell(values.get(name)) for name in names]
+        lines.append(f"| {result['system']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -91,19 +100,23 @@ def _plot(results: list[dict[str, Any]], name: str, modality: str) -> str:
     def at(value: float, axis: list[float], start: int, end: int) -> int:
         return round(start + (end - start) * (value - min(axis)) / ((max(axis) - min(axis)) or 1))
 
-    def text(x: int, y: int, words: str) -> str:
-        return f"<text x={x} y={y}>{html.escape(words)}</text>"
+    def text(x: int, y: int, words: str, anchor: str = "start") -> str:
+        return f"<text x={x} y={y} text-anchor={anchor}>{html.escape(words)}</text>"
 
-    marks = [text(250, 255, unit)]
-    marks += [text(at(rate, rates, 60, 520) - 10, 240, f"{rate:.3g}") for rate in (min(rates), max(rates))]
-    marks += [text(2, at(v, heights, 220, 30) + 4, f"{v:.3g}") for v in (min(heights), max(heights))]
+    marks = [f"<path d='M{LEFT - 8} {TOP}V{BOTTOM + 8}H{RIGHT}' fill=none stroke='#bbb'/>", text(200, 218, unit, "middle")]
+    marks += [text(at(rate, rates, LEFT, RIGHT), 205, f"{rate:.3g}", "middle") for rate in (min(rates), max(rates))]
+    marks += [text(LEFT - 12, at(v, heights, BOTTOM, TOP) + 4, f"{v:.3g}", "end") for v in (min(heights), max(heights))]
     if original:
-        level = at(original[1], heights, 220, 30)
-        marks += [f"<line x1=60 x2=520 y1={level} y2={level} stroke=gray stroke-dasharray=4 />", text(525, level + 4, "original")]
+        level = at(original[1], heights, BOTTOM, TOP)
+        marks += [
+            f"<path d='M{LEFT} {level}H{RIGHT}' stroke=gray stroke-dasharray=4 />",
+            text(200, level - 4, "original", "middle"),
+        ]
     for system, (rate, value) in values.items():
-        x, y = at(rate, rates, 60, 520), at(value, heights, 220, 30)
-        marks += [f"<circle cx={x} cy={y} r=4 fill='#06c'/>", text(x + 7, y + 4, system)]
-    return f"<h3>{html.escape(name)}</h3><svg viewBox='0 0 720 260' width=720 font-size=12>{''.join(marks)}</svg>"
+        x, y = at(rate, rates, LEFT, RIGHT), at(value, heights, BOTTOM, TOP)
+        inward = (x - 7, "end") if x > 200 else (x + 7, "start")
+        marks += [f"<circle cx={x} cy={y} r=4 fill='#06c'/>", text(inward[0], y + 4, system, inward[1])]
+    return f"<h3>{html.escape(name)}</h3><svg viewBox='0 0 370 225' font-size=12>{''.join(marks)}</svg>"
 
 
 def _items(result: dict[str, Any], folder: Path, suite: Suite) -> str:
@@ -114,15 +127,17 @@ def _items(result: dict[str, Any], folder: Path, suite: Suite) -> str:
     middle = len(ranked) // 2
     chosen = {"lowest": ranked[:2], "median": ranked[middle : middle + 2], "highest": ranked[-2:]}
     parts = [f"<h2>{html.escape(result['system'])}</h2>"]
+    if result["folder"] != "original" and (folder / "original").is_dir():
+        parts.append("<p>The original, then what was decoded.</p>")
     for label, items in (chosen if len(ranked) > 5 else {"": ranked}).items():
         for value, index in items:
             words = html.escape(f"{Path(rows[index]['path']).name} {_heard(rows[index])}")
             caption = f"<figcaption>{label} {measure} {value:.3f}<br><small>{words}</small></figcaption>"
-            parts.append(f"<figure>{_media(result, index, suite)}{caption}</figure>")
+            parts.append(f"<figure>{_media(folder, result['folder'], index, suite)}{caption}</figure>")
     if result["failures"]:
         reasons = [(Path(f["path"]).name, "; ".join(v for k, v in f.items() if k != "path")) for f in result["failures"]]
         listed = "".join(f"<li>{html.escape(f'{name}: {reason}')}</li>" for name, reason in reasons)
-        parts.append(f"<details><summary>{len(reasons)} items lack a measure</summary><ul>{listed}</ul></details>")
+        parts.append(f"<details><summary>not measured: {len(reasons)}</summary><ul>{listed}</ul></details>")
     return "".join(parts)
 
 
@@ -136,9 +151,9 @@ def _heard(row: dict[str, Any]) -> str:
     return f"heard: {texts[0]}" if texts else ""
 
 
-def _media(result: dict[str, Any], index: int, suite: Suite) -> str:
-    """The original beside the decoded item, where the originals were part of the run."""
+def _media(folder: Path, system: str, index: int, suite: Suite) -> str:
+    """The original and the decoded item, where the originals were part of the run."""
     suffix = "wav" if suite.modality == "audio" else "png"
-    folders = [result["folder"]] if result["folder"] == "original" else ["original", result["folder"]]
     tag = "<audio controls preload=none src='{}'></audio>" if suffix == "wav" else "<img loading=lazy src='{}'>"
-    return "".join(tag.format(html.escape(f"{folder}/items/{index:05d}.{suffix}")) for folder in folders)
+    files = [f"{side}/items/{index:05d}.{suffix}" for side in dict.fromkeys(("original", system))]
+    return "".join(tag.format(html.escape(file)) for file in files if (folder / file).exists())

@@ -1,6 +1,7 @@
 """Metrics of decoded speech. All take clips (S,) at 16 kHz."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,17 +93,18 @@ class F0Correlation(Metric):
 class WER(Metric):
     """Word and character error rate and word information lost of a speech recogniser, against the manifest's text, by jiwer.
 
-    recognizer: Hugging Face name or folder; greedy decoding. Both texts go through Whisper's English normaliser, or with
-    `basic` through its language-independent one. Rates are of all words together; the interval resamples clips.
+    recognizer: Hugging Face name or folder; greedy decoding. normaliser: of both texts: Whisper's English one (numbers as
+    digits, contractions spelled out, and British as American spelling where the recogniser brings Whisper's table), its
+    language-independent one, or "plain": lower case; letters, digits and apostrophes alone. Rates are of all words together;
+    the interval resamples clips.
     """
 
     better = "lower"
 
-    def __init__(self, recognizer: str, language: str = "en", basic: bool = False):
-        from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
-
+    def __init__(self, recognizer: str, language: str = "en", normaliser: str = "whisper-english"):
         self.jiwer, self.listen = need("jiwer"), SpeechRecognizer(recognizer, language)
-        self.normalise = BasicTextNormalizer() if basic else EnglishTextNormalizer({})  # type: ignore[no-untyped-call]
+        tokenizer = getattr(self.listen.processor, "tokenizer", None)
+        self.normalise = text_normaliser(normaliser, getattr(tokenizer, "english_spelling_normalizer", None))
 
     def item(self, original: Tensor, decoded: Tensor, row: Row) -> Item:
         """Texts and counts; the decoded side alone is transcribed."""
@@ -177,6 +179,28 @@ class SpeakerSimilarity(Metric):
         pair = self.extract([original.numpy(), decoded.numpy()], sampling_rate=RATE, return_tensors="pt", padding=True)
         a, b = torch.nn.functional.normalize(self.network(**pair).embeddings, dim=-1)
         return {"speaker_similarity": float(a @ b)}
+
+
+def text_normaliser(name: str, spelling: dict[str, str] | None = None) -> Callable[[str], str]:
+    """What makes texts comparable: "whisper-english" (with a table of spellings), "whisper-basic" or "plain", see `WER`.
+
+    Raises InputError for others.
+    """
+    from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+
+    known: dict[str, Callable[[], Any]] = {
+        "whisper-english": lambda: EnglishTextNormalizer(spelling or {}),  # type: ignore[no-untyped-call]
+        "whisper-basic": BasicTextNormalizer,
+        "plain": lambda: plain,
+    }
+    if name not in known:
+        raise InputError(f"normaliser must be one of {', '.join(known)}, got {name!r}")
+    return known[name]()
+
+
+def plain(text: str) -> str:
+    """Lower case; what is neither letter, digit nor apostrophe separates words."""
+    return " ".join(re.findall(r"(?:[^\W_]|')+", text.lower().replace("\u2019", "'")))
 
 
 def _audible(wave: Tensor, row: Row) -> None:

@@ -4,7 +4,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from inspect import isabstract
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,9 @@ from ..files import atomic_path
 from ..manifest import Row, of_split, read_manifest
 from ..media import Audio, Images, as_audio, as_images
 from ..provenance import commit, machine, versions
-from . import image, speech, systems
-from .base import Item, Metric, System
+from . import distribution, image, neural, probe, speech, systems
+from .base import Item, Measure, Metric, System, TokenMetric
+from .store import Store
 
 SUFFIXES = {"audio": (".wav", ".flac", ".ogg", ".mp3"), "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp")}
 
@@ -59,19 +62,23 @@ class Suite:
         except TypeError as error:
             raise InputError(f"{path} is no suite ({error}); see eval/speech.yaml") from error
 
-    def build(self) -> tuple[dict[str, Metric], list[System]]:
-        """The metrics and baselines."""
-        measures = speech if self.modality == "audio" else image
-        metrics = {name: _part(config, measures, Metric) for name, config in self.metrics.items()}
-        return metrics, [_part(config, systems, System) for config in self.baselines]
+    def build(self) -> tuple[dict[str, Measure], list[System]]:
+        """The metrics and baselines. Raises InputError for what is not known or cannot be had, with what the suite needs."""
+        rooms = [speech] if self.modality == "audio" else [image, distribution]
+        try:
+            metrics = {name: _part(config, [*rooms, probe], Measure) for name, config in self.metrics.items()}
+            return metrics, [_part(config, [systems, neural], System) for config in self.baselines]
+        except (ValueError, OSError) as error:  # ours are ValueErrors; a failed download is an OSError
+            raise InputError(f"{error}; this suite needs {self.needs}" if self.needs else str(error)) from error
 
 
-def _part(config: Any, module: Any, kind: type) -> Any:
+def _part(config: Any, rooms: list[ModuleType], kind: type) -> Any:
     config = {"class_path": config} if isinstance(config, str) else config
-    found = getattr(module, str(config.get("class_path")), None)
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        known = sorted(k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, kind) and v is not kind)
-        raise InputError(f"{config.get('class_path')!r} is not known here; known: {', '.join(known)}")
+    things = {name: thing for room in rooms for name, thing in vars(room).items() if isinstance(thing, type)}
+    known = {name: thing for name, thing in things.items() if issubclass(thing, kind) and not isabstract(thing)}
+    found = known.get(str(config.get("class_path")))
+    if found is None:
+        raise InputError(f"{config.get('class_path')!r} is not known here; known: {', '.join(sorted(known))}")
     try:
         return found(**config.get("init_args", {}))
     except TypeError as error:
@@ -96,7 +103,7 @@ class Data:
 
 
 def evaluate(
-    system: System, suite: Suite, metrics: dict[str, Metric], rows: list[Row], folder: Path, seed: int = 0
+    system: System, suite: Suite, metrics: dict[str, Measure], rows: list[Row], folder: Path, seed: int = 0
 ) -> dict[str, Any]:
     """All metrics of one system; writes rows.jsonl, decoded media, results.json into `folder`, and goes on where it stopped.
 
@@ -109,8 +116,16 @@ def evaluate(
     results = summarise(store.items(), metrics)
     results |= {
         "system": system.name,
+        "weights": system.weights,
         "identity": store.identity,
-        "how": {"suite": _portable(vars(suite)), "versions": versions(), "machine": machine(), "commit": commit()},
+        "how": {
+            "suite": _portable(vars(suite)),
+            "files": hashlib.sha256(json.dumps(listing(rows)).encode()).hexdigest()[:16],
+            "seed": seed,
+            "versions": versions(),
+            "machine": machine(),
+            "commit": commit(),
+        },
     }
     with atomic_path(folder / "results.json") as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
@@ -126,13 +141,14 @@ def _portable(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and value.startswith(("/", "~", ".")) else value
 
 
-def _measure(system: System, suite: Suite, metrics: dict[str, Metric], row: Row, target: Path) -> Item:
+def _measure(system: System, suite: Suite, metrics: dict[str, Measure], row: Row, target: Path) -> Item:
     try:
         media = read(suite, row)
         with torch.inference_mode():
             decoded, item = system.roundtrip(media)
-        decoded.save(target.with_suffix(".wav" if isinstance(decoded, Audio) else ".png"))
         pair = as_seen(media), as_seen(decoded)
+        _check_pair(*pair, system.name)
+        decoded.save(target.with_suffix(".wav" if isinstance(decoded, Audio) else ".png"))
     except (InputError, OSError) as error:
         return {"path": str(row.path), "failures": {"all": str(error)}}
     item |= {
@@ -142,10 +158,21 @@ def _measure(system: System, suite: Suite, metrics: dict[str, Metric], row: Row,
     failures = {}
     for name, metric in metrics.items():
         try:
-            item[name] = metric.item(*pair, row)
+            if isinstance(metric, Metric):
+                item[name] = metric.item(*pair, row)
+            elif isinstance(metric, TokenMetric) and (latents := system.latents(item)) is not None:
+                item[name] = metric.item(latents, row)
         except InputError as error:
             failures[name] = str(error)
     return {**item, "failures": failures}
+
+
+def _check_pair(original: torch.Tensor, decoded: torch.Tensor, name: str) -> None:
+    if original.shape != decoded.shape:
+        sizes = [" x ".join(map(str, side.shape)) for side in (original, decoded)]
+        raise InputError(f"{name} was given {sizes[0]} values and gave {sizes[1]} back; only equal sizes can be compared")
+    if not decoded.isfinite().all():
+        raise InputError(f"{name} gave values that are not finite; look at its weights")
 
 
 def read(suite: Suite, row: Row) -> Audio | Images:
@@ -162,93 +189,49 @@ def as_seen(media: Audio | Images) -> torch.Tensor:
     return (media.pixels[0].float().cpu().clamp(0, 1) * 255).round() / 255
 
 
-def summarise(items: list[Item], metrics: dict[str, Metric]) -> dict[str, Any]:
+def summarise(items: list[Item], metrics: dict[str, Measure]) -> dict[str, Any]:
     """Numbers of all items, the bits, and what failed."""
     measured = [item for item in items if "bits" in item]
     if not measured:
         raise InputError(f"no item could be measured; the first failed with: {items[0]['failures']['all']}")
     length = sum(item["length"] for item in measured)
     found: dict[str, Any] = {"items": len(measured), "bits_per_second_or_pixel": sum(item["bits"] for item in measured) / length}
+    failures = [{"path": Path(item["path"]).name, **item["failures"]} for item in items if item.get("failures")]
     for name, metric in metrics.items():
         having = [item[name] for item in measured if name in item]
-        if having:
-            found |= metric.summary(having)
+        try:
+            found |= metric.summary(having) if having else {}
+        except InputError as error:
+            failures.append({"path": "all items", name: str(error)})
     if "codes" in measured[0]:
         found["codebooks"] = codebooks([item["codes"] for item in measured])
-    failures = [{"path": Path(item["path"]).name, **item["failures"]} for item in items if item.get("failures")]
+        bits = np.dot(found["codebooks"]["entropy_bits"], found["codebooks"]["codes"])
+        found["entropy_coded_per_second_or_pixel"] = float(bits) / length
     return {"values": found, "failures": failures}
 
 
 def codebooks(codes: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
-    """Of each codebook over all items: codes in use, perplexity, and entropy in bits (an ideal coder without context)."""
-    used, perplexity, entropy = [], [], []
-    for k in range(len(codes[0])):
-        counts = np.unique(np.concatenate([item[k] for item in codes]), return_counts=True)[1]
+    """Of each codebook over all items: number of codes, entries in use, perplexity, and entropy in bits a code.
+
+    The entropy is that of the codes' own frequencies: what an ideal coder without context would need, had it these frequencies
+    beforehand. Where there are not many more codes than entries it is too low.
+    """
+    found: dict[str, Any] = {"codes": [], "used": [], "perplexity": [], "entropy_bits": []}
+    for book in zip(*codes, strict=True):
+        counts = np.unique(np.concatenate(book), return_counts=True)[1]
         shares = counts / counts.sum()
         bits = float(-(shares * np.log2(shares)).sum())
-        used.append(len(counts))
-        perplexity.append(2**bits)
-        entropy.append(bits)
-    return {"used": used, "perplexity": perplexity, "entropy_bits": entropy}
-
-
-class Store:
-    """Items on disk: one JSON line each, arrays beside it as .npy. A run with another identity does not mix in."""
-
-    def __init__(self, folder: Path, identity: str):
-        self.folder, self.identity = folder, identity
-        self.path = folder / "rows.jsonl"
-        (folder / "items").mkdir(parents=True, exist_ok=True)
-        head = folder / "identity"
-        if head.exists() and head.read_text() != identity:
-            raise InputError(
-                f"{folder} holds another evaluation (other weights, suite or files); give another folder, or remove it"
-            )
-        head.write_text(identity)
-        text = self.path.read_text() if self.path.exists() else ""
-        self.lines = [line for line in text.splitlines() if line.endswith("}")]  # a killed run leaves half a line
-        self.path.write_text("".join(f"{line}\n" for line in self.lines))
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def add(self, item: Item) -> None:
-        """Keeps one item; its line is what makes it count."""
-        index = len(self)
-        arrays: dict[str, Any] = {}
-        plain = {k: _plain(v, arrays, k) for k, v in item.items()}
-        if arrays:
-            np.savez(self.folder / f"items/{index:05d}.npz", **arrays)
-        self.lines.append(json.dumps(plain))
-        with self.path.open("a") as file:
-            file.write(self.lines[-1] + "\n")
-
-    def items(self) -> list[Item]:
-        """All items with their arrays."""
-        items = [json.loads(line) for line in self.lines]
-        for index, item in enumerate(items):
-            path = self.folder / f"items/{index:05d}.npz"
-            if path.exists():
-                with np.load(path, allow_pickle=False) as arrays:
-                    for key, value in arrays.items():
-                        *outer, inner = key.split("/")
-                        (item[outer[0]] if outer else item)[inner] = value
-        return items
-
-
-def _plain(value: Any, arrays: dict[str, Any], key: str) -> Any:
-    if isinstance(value, dict):
-        kept = {k: _plain(v, arrays, f"{key}/{k}") for k, v in value.items()}
-        return {k: v for k, v in kept.items() if v is not None}
-    if isinstance(value, np.ndarray):
-        arrays[key] = value
-        return None
-    return value
+        for key, value in zip(found, (int(counts.sum()), len(counts), 2**bits, bits), strict=True):
+            found[key].append(value)
+    return found
 
 
 def identity(system: System, suite: Suite, rows: list[Row], seed: int) -> str:
     """A hash of what decides the numbers: weights, suite, files with their texts, seed."""
-    weights = getattr(getattr(system, "tokenizer", None), "weights", "")
-    files = [[row.path.name, row.path.stat().st_size if row.path.exists() else 0, row.text] for row in rows]
-    told = json.dumps([system.name, weights, vars(suite), files, seed], sort_keys=True)
+    told = json.dumps([system.name, system.weights, vars(suite), listing(rows), seed], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def listing(rows: list[Row]) -> list[list[Any]]:
+    """Of each file its name, size in bytes (0 if it is missing), text and label."""
+    return [[row.path.name, row.path.stat().st_size if row.path.exists() else 0, row.text, row.label] for row in rows]

@@ -22,6 +22,7 @@ class Tokenized(System):
 
     def __init__(self, tokenizer: Tokenizer, codebooks: int | None = None, positions: int | None = None):
         self.tokenizer, self.codebooks, self.positions = tokenizer, codebooks, positions
+        self.weights = tokenizer.weights
         parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((codebooks, "codebook"), (positions, "token")) if n]
         self.name = ", ".join([tokenizer.name, *parts])
 
@@ -30,7 +31,15 @@ class Tokenized(System):
         tokens = self.tokenizer.encode(media)
         tokens = tokens.codebooks(self.codebooks) if self.codebooks else tokens
         tokens = tokens.prefix(self.positions) if self.positions else tokens
-        return self.tokenizer.decode(tokens), {"bits": float(tokens.bits[0]), "codes": tokens.codes[0].cpu().numpy()}
+        decoded = self.tokenizer.decode(tokens)
+        decoded = fitted(decoded, media) if isinstance(media, Audio) else decoded
+        return decoded, {"bits": float(tokens.bits[0]), "codes": tokens.codes[0].cpu().numpy()}
+
+    def latents(self, found: Item) -> Tensor | None:
+        """The codebooks' entries, summed or joined as the decoder gets them, (N, D)."""
+        assert self.tokenizer.quantizer is not None  # it gave the codes
+        codes = torch.from_numpy(found["codes"])[None].to(self.tokenizer.device)
+        return self.tokenizer.quantizer.decode(codes)[0].float().cpu()
 
 
 class Original(System):
@@ -130,6 +139,13 @@ class Picture(System):
             return None
         array = np.asarray(Image.open(io.BytesIO(best[0])).convert("RGB")).copy()
         return torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255, best[1]
+
+
+def fitted(decoded: Audio, original: Audio) -> Audio:
+    """`decoded` at the original's rate, cut or padded with zeros to its length, which two resamplings miss by some samples."""
+    length = int(original.lengths[0])
+    wave = decoded.resample(original.sample_rate).waveform[..., :length]
+    return Audio(torch.nn.functional.pad(wave, (0, length - wave.shape[-1])), original.sample_rate)
 
 
 def ogg_payload(data: bytes) -> int:

@@ -13,6 +13,26 @@ TAPS = (3, 8, 15, 22, 29)  # the last ReLU of each of VGG's five stages
 CHANNELS = (64, 128, 256, 512, 512)
 
 
+def vgg16_layers(vgg: str | None = None, random: bool = False) -> nn.Sequential:
+    """VGG-16 up to its last tap. vgg, random: as of `LPIPS`. Raises WeightsError for a file that holds something else."""
+    from torchvision.models import VGG16_Weights, vgg16
+
+    with torch.device("meta"):  # the classifier on top, most of VGG, is never made
+        layers = vgg16().features[: TAPS[-1] + 1]
+    layers.to_empty(device="cpu")
+    if random:
+        for module in layers:
+            if isinstance(module, nn.Conv2d):
+                module.reset_parameters()
+    else:
+        state = VGG16_Weights.IMAGENET1K_V1.get_state_dict() if vgg is None else read_state(vgg)
+        load_strict(layers, {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}, "VGG-16")
+    for module in layers:
+        if isinstance(module, nn.ReLU):
+            module.inplace = False  # a map is read after the next layer has run
+    return layers
+
+
 class LPIPS(nn.Module):
     """Squared difference of unit-normalised VGG maps, weighted by channel, averaged over the picture, summed over five stages.
 
@@ -26,27 +46,12 @@ class LPIPS(nn.Module):
     def __init__(self, vgg: str | None = None, random: bool = False):
         super().__init__()
         import torchmetrics
-        from torchvision.models import VGG16_Weights, vgg16
 
-        with torch.device("meta"):  # the classifier on top, most of VGG, is never made
-            self.features = vgg16().features[: TAPS[-1] + 1]
-        self.features.to_empty(device="cpu")
-        if random:
-            for module in self.features:
-                if isinstance(module, nn.Conv2d):
-                    module.reset_parameters()
-        else:
-            state = VGG16_Weights.IMAGENET1K_V1.get_state_dict() if vgg is None else read_state(vgg)
-            load_strict(
-                self.features, {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}, "VGG-16"
-            )
+        self.features = vgg16_layers(vgg, random)
         heads = read_state(Path(torchmetrics.__file__).parent / "functional/image/lpips_models/vgg.pth")
         self.heads = nn.ParameterList(heads[f"lin{i}.model.1.weight"] for i in range(len(TAPS)))
         self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.tensor(SCALE)[:, None, None], persistent=False)
-        for module in self.features:
-            if isinstance(module, nn.ReLU):
-                module.inplace = False  # a map is read after the next layer has run
         self.requires_grad_(False)
 
     def maps(self, images: Tensor) -> list[Tensor]:
