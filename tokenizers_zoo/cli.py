@@ -108,7 +108,8 @@ def _train(argv: Sequence[str]) -> int:
 def _eval(args: argparse.Namespace) -> int:
     from .eval.report import write_report
     from .eval.suite import Data, Suite, evaluate
-    from .eval.systems import Tokenized
+    from .eval.systems import Resynthesised, Tokenized
+    from .models.lm_spt import LMSPT
 
     suite = Suite.load(args.suite, args.set)
     rows = Data(args.data, args.split, args.limit).rows(suite.modality)
@@ -120,6 +121,8 @@ def _eval(args: argparse.Namespace) -> int:
         systems += [Tokenized(tokenizer)]
         systems += [Tokenized(tokenizer, codebooks=n) for n in suite.codebooks]
         systems += [Tokenized(tokenizer, positions=n) for n in suite.positions]
+        if suite.codebooks and isinstance(tokenizer, LMSPT) and tokenizer.auxiliary:
+            systems += [Resynthesised(tokenizer)]
     results = []
     for system in systems:
         folder = args.output / "".join(c if c.isalnum() or c in "-." else "_" for c in system.name)

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..media import Audio, Images
+from ..models.lm_spt import LMSPT
 from ..tokenizer import Tokenizer
+from ..tokens import Tokens
 from .base import Item, System
 
 
@@ -31,15 +33,35 @@ class Tokenized(System):
         tokens = self.tokenizer.encode(media)
         tokens = tokens.codebooks(self.codebooks) if self.codebooks else tokens
         tokens = tokens.prefix(self.positions) if self.positions else tokens
-        decoded = self.tokenizer.decode(tokens)
-        decoded = fitted(decoded, media) if isinstance(media, Audio) else decoded
+        decoded = self.decode(tokens)
+        if isinstance(media, Audio) and isinstance(decoded, Audio):
+            decoded = fitted(decoded, media)
         return decoded, {"bits": float(tokens.bits[0]), "codes": tokens.codes[0].cpu().numpy()}
+
+    def decode(self, tokens: Tokens) -> Audio | Images:
+        """What is heard or seen of the tokens."""
+        decoded: Audio | Images = self.tokenizer.decode(tokens)
+        return decoded
 
     def latents(self, found: Item) -> Tensor | None:
         """The codebooks' entries, summed or joined as the decoder gets them, (N, D)."""
         assert self.tokenizer.quantizer is not None  # it gave the codes
         codes = torch.from_numpy(found["codes"])[None].to(self.tokenizer.device)
         return self.tokenizer.quantizer.decode(codes)[0].float().cpu()
+
+
+class Resynthesised(Tokenized):
+    """LM-SPT's semantic codes alone, through its auxiliary decoder."""
+
+    tokenizer: LMSPT
+
+    def __init__(self, tokenizer: LMSPT):
+        super().__init__(tokenizer, codebooks=tokenizer.quantizer.counts[0])
+        self.name += ", auxiliary decoder"
+
+    def decode(self, tokens: Tokens) -> Audio:
+        """At the auxiliary decoder's rate."""
+        return self.tokenizer.decode_semantic(tokens)
 
 
 class Original(System):
