@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--data", required=True, help="manifest or folder")
     judge.add_argument("--split", default="test", help="of a manifest that has splits (default test)")
     judge.add_argument("--limit", type=int, help="at most so many files, spread evenly")
-    judge.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="replace a part of the suite")
+    judge.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="replace a part of the suite")
     judge.add_argument("--seed", type=int, default=0)
     judge.add_argument("--device", default="cpu", help="torch device of the tokenizers")
     judge.add_argument("-o", "--output", type=Path, required=True, help="folder")
