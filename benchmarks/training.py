@@ -6,8 +6,8 @@ Batches are random (the data costs a core less than 5 % of a step), teachers' fe
 after the adversary's start are measured apart. Steps run as `tokenizers-zoo fit` runs them: bfloat16 autocast, AdamW, clipping,
 averaging.
 
-What profiles led to: attention by plain matrix products where the CPU's flash kernel would run (1.8 times the steps of titok-tiny
-in bfloat16), teachers' features from a cache instead of their forward pass, an adversary that hears 0.3 s of each clip. What is
+What profiles led to: attention by plain matrix products where the CPU's flash kernel would run (slow in
+bfloat16), teachers' features from a cache instead of their forward pass, an adversary that hears 0.3 s of each clip. What is
 left are products and convolutions of the model itself, and casts to bfloat16 (copy_).
 """
 

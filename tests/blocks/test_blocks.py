@@ -296,3 +296,10 @@ def test_istft_inverts_a_known_spectrum() -> None:
     padded = F.pad(x, (60, 60))
     spectrum = torch.stft(padded, 160, 40, window=decoder.window, center=False, return_complex=True)
     torch.testing.assert_close(decoder._overlap_add(spectrum, None)[:, 0], x, rtol=1e-3, atol=1e-3)
+
+
+def test_impossible_blocks_say_why() -> None:
+    with pytest.raises(ValueError, match="cannot go with it"):
+        DACEncoder(16, 4, [2, 4, 5], causal=True, complete=False)
+    with pytest.raises(ValueError, match="multiple of group"):
+        ISTFTDecoder(dim=16, hop=40, n_fft=64, width=24, depth=1, group=3)

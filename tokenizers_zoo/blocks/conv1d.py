@@ -71,6 +71,8 @@ class Conv1d(nn.Module):
         self.conv = normed(nn.Conv1d(in_channels, out_channels, kernel, stride, dilation=dilation), norm)
         self.norm = TimeGroupNorm(out_channels) if norm == "time_group_norm" else None
         self.stride, self.pad_mode, self.span = stride, pad_mode, (kernel - 1) * dilation + 1
+        if causal and not complete:
+            raise ValueError("a causal convolution pads on the left alone: complete=False cannot go with it")
         total, self.complete = self.span - stride, complete
         self.right = 0 if causal else total // 2
         self.left = total - self.right

@@ -68,7 +68,7 @@ class STFTEncoder(AudioEncoder):
     def __init__(self, dim: int, hop: int, n_fft: int, width: int, depth: int, group: int = 1, causal: bool = False):
         super().__init__()
         self.dim, self.hop, self.n_fft, self.causal = dim, hop, n_fft, causal
-        self.group, self.stride = group, hop // group
+        self.group, self.stride = group, _stride(hop, group)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.stack = ConvNeXtStack(3 * (n_fft // 2 + 1), width, depth, causal)
         self.out_proj = nn.Linear(group * width, dim)
@@ -101,7 +101,7 @@ class ISTFTDecoder(AudioDecoder):
     def __init__(self, dim: int, hop: int, n_fft: int, width: int, depth: int, group: int = 1, causal: bool = False):
         super().__init__()
         self.dim, self.hop, self.n_fft, self.causal = dim, hop, n_fft, causal
-        self.group, self.stride = group, hop // group
+        self.group, self.stride = group, _stride(hop, group)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.spread = nn.Linear(dim, group * dim) if group > 1 else nn.Identity()
         self.stack = ConvNeXtStack(dim, width, depth, causal)
@@ -128,6 +128,12 @@ class ISTFTDecoder(AudioDecoder):
             for x in (frames, squares)
         )
         return (signal / envelope.clamp(min=1e-3))[:, None, : count * self.stride]
+
+
+def _stride(hop: int, group: int) -> int:
+    if hop % group:
+        raise ValueError(f"hop {hop} must be a multiple of group {group}")
+    return hop // group
 
 
 def _field(stack: ConvNeXtStack, n_fft: int, stride: int, group: int) -> int:

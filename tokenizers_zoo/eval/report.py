@@ -52,7 +52,7 @@ def _cell(value: dict[str, float] | None) -> str:
     if value is None:
         return "-"
     interval = f" ({value['low']:.3f} to {value['high']:.3f})" if "low" in value else ""
-    return f"{value['value']:.3f}{interval}"
+    return f"{round(value['value'], 3) + 0.0:.3f}{interval}"  # no -0.000
 
 
 def write_report(results: list[dict[str, Any]], folder: Path, suite: Suite) -> str:
