@@ -108,8 +108,7 @@ def _train(argv: Sequence[str]) -> int:
 def _eval(args: argparse.Namespace) -> int:
     from .eval.report import write_report
     from .eval.suite import Data, Suite, evaluate
-    from .eval.systems import Resynthesised, Tokenized
-    from .models.lm_spt import LMSPT
+    from .eval.systems import tokenized
 
     suite = Suite.load(args.suite, args.set)
     rows = Data(args.data, args.split, args.limit).rows(suite.modality)
@@ -118,11 +117,7 @@ def _eval(args: argparse.Namespace) -> int:
     for tokenizer in tokenizers:
         if tokenizer.spec.modality != suite.modality:
             raise InputError(f"{tokenizer.name} is for {tokenizer.spec.modality}, {args.suite} measures {suite.modality}")
-        systems += [Tokenized(tokenizer)]
-        systems += [Tokenized(tokenizer, codebooks=n) for n in suite.codebooks]
-        systems += [Tokenized(tokenizer, positions=n) for n in suite.positions]
-        if suite.codebooks and isinstance(tokenizer, LMSPT) and tokenizer.auxiliary:
-            systems += [Resynthesised(tokenizer)]
+        systems += tokenized(tokenizer, suite.codebooks, suite.positions)
     results = []
     for system in systems:
         folder = args.output / "".join(c if c.isalnum() or c in "-." else "_" for c in system.name)

@@ -40,7 +40,7 @@ def encode_chunk(
     done = state.frames if state else 0
     total = -(-heard.shape[-1] // hop) if last else heard.shape[-1] // hop
     used = heard[..., : total * hop]
-    quantizer = tokenizer._discrete()
+    quantizer = tokenizer.discrete()
     if total > done:
         codes = quantizer.encode(tokenizer.encode_latents(used)[:, done:])
     else:
@@ -57,12 +57,12 @@ def decode_chunk(tokenizer: AudioTokenizer, tokens: Tokens, state: Tensor | None
     Raises InputError for a tokenizer that is not causal, TokenError for tokens of another one or of unequal lengths.
     """
     field, hop = _field(tokenizer.decoder, tokenizer.name), tokenizer.hop
-    tokens = tokenizer._checked(tokens)
+    tokens = tokenizer.checked(tokens)
     if len(set(tokens.lengths.tolist())) > 1:
         raise TokenError(f"streams of a batch run side by side, these have {tokens.lengths.tolist()} frames: decode each alone")
     codes = tokens.codes if state is None else torch.cat([state, tokens.codes], dim=-1)
     done = codes.shape[-1] - tokens.codes.shape[-1]
-    waveform = tokenizer.decode_latents(tokenizer._discrete().decode(codes))[..., done * hop :].float().cpu()
+    waveform = tokenizer.decode_latents(tokenizer.discrete().decode(codes))[..., done * hop :].float().cpu()
     samples = int(tokens.conditions["num_samples"].max()) if "num_samples" in tokens.conditions else waveform.shape[-1]
     return Audio(waveform[..., :samples], tokenizer.sample_rate), codes[..., max(0, codes.shape[-1] - field) :]
 

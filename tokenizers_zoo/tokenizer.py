@@ -87,7 +87,8 @@ class Tokenizer(nn.Module, ABC):
             self.save_pretrained(folder)
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
 
-    def _discrete(self) -> Quantizer:
+    def discrete(self) -> Quantizer:
+        """The quantizer. Raises TokenError for a continuous autoencoder, which has none."""
         if self.quantizer is None:
             raise TokenError(
                 f"{self.name} is a continuous autoencoder: use encode_latents / decode_latents, or give it a quantizer "
@@ -95,7 +96,7 @@ class Tokenizer(nn.Module, ABC):
             )
         return self.quantizer
 
-    def _checked(self, tokens: Tokens) -> Tokens:
+    def checked(self, tokens: Tokens) -> Tokens:
         """`tokens` on the model's device. Raises TokenError unless they are this tokenizer's."""
         if not isinstance(tokens, Tokens):
             raise TokenError(f"decode takes Tokens, got {type(tokens).__name__}; Tokens.load reads a .tok file")
@@ -140,7 +141,7 @@ class AudioTokenizer(Tokenizer):
     @property
     def spec(self) -> TokenSpec:
         """What the tokens mean."""
-        quantizer = self._discrete()
+        quantizer = self.discrete()
         return TokenSpec(
             name=self.name,
             modality="audio",
@@ -160,7 +161,7 @@ class AudioTokenizer(Tokenizer):
     @property
     def roles(self) -> tuple[str, ...]:
         """One word for each codebook."""
-        return ("acoustic",) * len(self._discrete().codebook_sizes)
+        return ("acoustic",) * len(self.discrete().codebook_sizes)
 
     def encode_latents(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Waveform (B, 1, S), lengths (B,) in samples -> latents before the quantizer, (B, ceil(S / hop), D)."""
@@ -177,7 +178,7 @@ class AudioTokenizer(Tokenizer):
         `sample_rate` (Hz) is that of arrays and tensors, by default the tokenizer's own. Channels are averaged.
         Raises InputError for what cannot be encoded.
         """
-        audio, quantizer = as_audio(source, self.sample_rate, sample_rate), self._discrete()
+        audio, quantizer = as_audio(source, self.sample_rate, sample_rate), self.discrete()
         if len(audio) > 1 and audio.waveform.shape[-1] > self.whole * self.sample_rate:
             return Tokens.cat([self.encode(item) for item in audio])
         waveform, frames = audio.waveform, self.encoder.frames(audio.lengths)
@@ -209,14 +210,14 @@ class AudioTokenizer(Tokenizer):
         self, tokens: Tokens, run: Callable[[Tensor, Tensor | None], Tensor], decoder: AudioDecoder, sample_rate: int
     ) -> Audio:
         """Audio at `sample_rate` of what `run` makes of latents (B, T, D) with `decoder`."""
-        tokens = self._checked(tokens)
+        tokens = self.checked(tokens)
         if len(tokens) > 1 and tokens.codes.shape[-1] * self.hop > self.whole * self.sample_rate:
             return Audio.stack([self._decode(item, run, decoder, sample_rate) for item in tokens])
         ragged = len(set(tokens.lengths.tolist())) > 1
         lengths, spans = tokens.lengths.to(self.device), self._spans(tokens.codes.shape[-1], decoder.receptive_field)
         pieces = []
         for start, first, last, stop in spans:
-            latents = self._discrete().decode(tokens.codes[..., start:stop].clamp(min=0))
+            latents = self.discrete().decode(tokens.codes[..., start:stop].clamp(min=0))
             piece = run(latents, lengths if ragged else None)
             pieces.append(piece[..., (first - start) * decoder.hop : (last - start) * decoder.hop].float().cpu())
         samples = tokens.conditions.get("num_samples", tokens.lengths * self.hop).cpu().long()
@@ -238,7 +239,7 @@ class AudioTokenizer(Tokenizer):
     def forward(self, batch: Tensor) -> Reconstruction:
         """One training pass over waveforms (B, 1, S); the output is cut to S samples."""
         latents = self.encode_latents(batch)
-        quantized = self._discrete()(latents)
+        quantized = self.discrete()(latents)
         output = self.decode_latents(quantized.latents)[..., : batch.shape[-1]]
         return Reconstruction(output, latents, quantized)
 
@@ -262,7 +263,7 @@ class ImageTokenizer(Tokenizer):
     @property
     def spec(self) -> TokenSpec:
         """What the tokens mean."""
-        quantizer = self._discrete()
+        quantizer = self.discrete()
         return TokenSpec(
             name=self.name,
             modality="image",
@@ -287,22 +288,22 @@ class ImageTokenizer(Tokenizer):
     @torch.no_grad()
     def encode(self, source: ImageSource) -> Tokens:
         """Tokens of a path, array, tensor, PIL image, Images, or a list of them. Raises InputError for what cannot be encoded."""
-        quantizer = self._discrete()
+        quantizer = self.discrete()
         images = as_images(source, self.image_size)
         return Tokens(quantizer.encode(self.encode_latents(images.pixels.to(self.device))), self.spec)
 
     @torch.no_grad()
     def decode(self, tokens: Tokens) -> Images:
         """Images of tokens, clamped to [0, 1]. Raises TokenError for tokens that are not this tokenizer's."""
-        tokens = self._checked(tokens)
+        tokens = self.checked(tokens)
         if tokens.codes.shape[-1] != self.encoder.positions:
             raise TokenError(f"{self.name} decodes {self.encoder.positions} positions an image, got {tokens.codes.shape[-1]}")
-        return Images(self.decode_latents(self._discrete().decode(tokens.codes)).float().clamp(0, 1).cpu())
+        return Images(self.decode_latents(self.discrete().decode(tokens.codes)).float().clamp(0, 1).cpu())
 
     def forward(self, batch: Tensor) -> Reconstruction:
         """One training pass over images (B, 3, S, S) in [0, 1]."""
         if batch.shape[-2:] != (self.image_size, self.image_size):
             raise InputError(f"{self.name} trains on {self.image_size} x {self.image_size} images, got {batch.shape}")
         latents = self.encode_latents(batch)
-        quantized = self._discrete()(latents)
+        quantized = self.discrete()(latents)
         return Reconstruction(self.decode_latents(quantized.latents), latents, quantized)

@@ -14,10 +14,11 @@ from torch import nn
 import tokenizers_zoo as tz
 from tokenizers_zoo import zoo
 from tokenizers_zoo.cli import main
+from tokenizers_zoo.tokenizer import Reconstruction
 from tokenizers_zoo.trainers.cli import HARMLESS
 from tokenizers_zoo.trainers.export import export
 from tokenizers_zoo.trainers.module import TokenizerModule
-from tokenizers_zoo.trainers.objective import Term
+from tokenizers_zoo.trainers.objective import Objective, Term
 
 pytestmark = pytest.mark.filterwarnings(
     *(f"ignore:{message}" for message in HARMLESS), "ignore:.*LeafSpec", "ignore:.*is not empty"
@@ -124,6 +125,12 @@ def test_a_loss_names_the_input_that_is_missing(tmp_path: Path) -> None:
     module = image_module(objective={"kl": Term(nn.Identity(), 1.0, ("kl",))})
     with pytest.raises(tz.InputError, match=r"the loss 'kl' needs kl; there are latents, media, output"):
         fit(module, image_data(), 1, tmp_path)
+
+
+def test_a_term_of_weight_zero_is_not_computed() -> None:
+    result = Reconstruction(torch.ones(1, 1, 4), torch.zeros(1, 1, 1))
+    terms = Objective({"samples": Term(nn.L1Loss(), 2.0), "kl": Term(nn.Identity(), 0.0, ("kl",))})
+    assert terms(result, {"media": torch.zeros(1, 1, 4)}) == {"samples": 2.0}
 
 
 def test_the_verbs_train_validate_and_predict(tmp_path: Path) -> None:

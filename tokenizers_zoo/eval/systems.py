@@ -4,6 +4,7 @@ import io
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ class Resynthesised(Tokenized):
     def decode(self, tokens: Tokens) -> Audio:
         """At the auxiliary decoder's rate."""
         return self.tokenizer.decode_semantic(tokens)
+
+
+def tokenized(tokenizer: Tokenizer, codebooks: Sequence[int], positions: Sequence[int]) -> list[System]:
+    """The tokenizer whole, at each number of codebooks and of tokens, and what else it can decode a part of its codes with."""
+    systems: list[System] = [Tokenized(tokenizer)]
+    systems += [Tokenized(tokenizer, codebooks=n) for n in codebooks]
+    systems += [Tokenized(tokenizer, positions=n) for n in positions]
+    if codebooks and isinstance(tokenizer, LMSPT) and tokenizer.auxiliary:
+        systems += [Resynthesised(tokenizer)]
+    return systems
 
 
 class Original(System):

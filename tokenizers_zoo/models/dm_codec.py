@@ -31,7 +31,7 @@ class DMCodec(AudioTokenizer):
 
     def semantic_features(self, latents: Tensor, codes: Tensor) -> Tensor:
         """(B, T, semantic_dim) of latents (B, T, D) and their codes (B, K, T); only the first codebook is read."""
-        first = self._discrete().decode(codes[:, :1])
+        first = self.discrete().decode(codes[:, :1])
         return self.semantic_head(straight_through(latents, first))
 
     def forward(self, batch: Tensor) -> Reconstruction:

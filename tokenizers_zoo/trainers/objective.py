@@ -19,7 +19,7 @@ class Term:
 
     loss: module that is called with `inputs`, in order. inputs: `output`, `media`, `latents` (before the quantizer), `quantized`
     (after), a loss of the quantizer (`commitment`, `codebook`, ...), a feature of the tokenizer (`semantic`), or an entry of the
-    batch (a teacher's name, `text`).
+    batch (a teacher's name, `text`). A term of weight 0 is not computed: an ablation from the command line costs nothing.
     """
 
     loss: nn.Module
@@ -39,7 +39,8 @@ class Objective(nn.ModuleDict):
         known: dict[str, Any] = {**batch, "output": result.output.float(), "latents": result.latents, **result.features}
         if result.quantized is not None:
             known |= {"quantized": result.quantized.latents, **result.quantized.losses}
-        return {name: term.weight * term.loss(*_collect(name, term.inputs, known)) for name, term in self.terms.items()}
+        terms = {name: term for name, term in self.terms.items() if term.weight}
+        return {name: term.weight * term.loss(*_collect(name, term.inputs, known)) for name, term in terms.items()}
 
 
 def _collect(name: str, inputs: tuple[str, ...], known: Mapping[str, Any]) -> list[Any]:
