@@ -2,7 +2,8 @@
 
     python eval/tables.py
 
-A mark is a line `<!-- results NAME -->`; what follows it up to `<!-- end -->` is replaced by the table of eval/results/NAME.json.
+A mark is a line `<!-- results NAME ... -->`; what follows it up to `<!-- end -->` is replaced by one table of the systems in
+eval/results/NAME.json, each system once. The cards have 95 % intervals, README.md has means alone.
 """
 
 import json
@@ -12,18 +13,20 @@ from pathlib import Path
 from tokenizers_zoo.eval.report import table
 
 ROOT = Path(__file__).parent.parent
-MARK = re.compile(r"(<!-- results ([\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- results ([\w. -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+INTERVAL = re.compile(r" \([-\d.]+ to [-\d.]+\)")
 
 
 def filled(text: str) -> str:
     """The same text with every marked table made anew."""
 
     def one(match: re.Match[str]) -> str:
-        results = json.loads((ROOT / f"eval/results/{match[2]}.json").read_text())
-        how = results[0]["how"]
-        line = (
-            f"{results[0]['values']['items']} items, commit {how['commit']}, {how['machine']}, torch {how['versions']['torch']}."
-        )
+        files = [json.loads((ROOT / f"eval/results/{name}.json").read_text()) for name in match[2].split()]
+        results = list({result["system"]: result for file in files for result in file}.values())
+        hows = [file[0]["how"] for file in files]
+        commits = ", ".join(dict.fromkeys(how["commit"] for how in hows))
+        items, how = results[0]["values"]["items"], hows[0]
+        line = f"{items} items, commit {commits}, {how['machine']}, torch {how['versions']['torch']}."
         return f"{match[1]}\n{table(results, how['suite']['modality'])}\n\n{line}\n\n{match[3]}"
 
     return MARK.sub(one, text)
@@ -33,8 +36,9 @@ def main() -> None:
     """The program."""
     for path in (ROOT / "README.md", *ROOT.glob("models/*/README.md"), *ROOT.glob("checkpoints/*/README.md")):
         text = path.read_text()
-        if filled(text) != text:
-            path.write_text(filled(text))
+        new = INTERVAL.sub("", filled(text)) if path.parent == ROOT else filled(text)
+        if new != text:
+            path.write_text(new)
             print(f"changed {path.relative_to(ROOT)}")
 
 
