@@ -35,6 +35,6 @@ class SpeechRecognizer(nn.Module):
         inputs = self.processor(clips, sampling_rate=RATE, return_tensors="pt", **padding).to(self.model.device)
         if not self.generates:
             return self.processor.batch_decode(self.model(**inputs).logits.argmax(-1))
-        # a broken clip can make a decoder repeat itself: 220 tokens are more than anyone says in 30 s
-        ids = self.model.generate(**inputs, num_beams=1, do_sample=False, max_new_tokens=220, **self.options)
+        # a broken clip can make a decoder repeat itself: 224 tokens are more than anyone says in 30 s
+        ids = self.model.generate(**inputs, num_beams=1, do_sample=False, max_length=224, **self.options)
         return [text.strip() for text in self.processor.batch_decode(ids, skip_special_tokens=True)]
