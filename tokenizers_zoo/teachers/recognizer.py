@@ -12,6 +12,7 @@ class SpeechRecognizer(nn.Module):
     """Greedy transcription by an encoder-decoder (Whisper) or a CTC model (wav2vec 2.0, HuBERT).
 
     path: Hugging Face name or local folder. language: for multilingual Whisper, which otherwise guesses. Clips of up to 30 s.
+    Where Whisper repeats itself it draws at rising temperatures from torch's random numbers, as openai/whisper does.
     """
 
     def __init__(self, path: str, language: str = "en"):
@@ -26,6 +27,8 @@ class SpeechRecognizer(nn.Module):
         self.processor = open_model(AutoProcessor, path)
         multilingual = self.generates and getattr(self.model.generation_config, "is_multilingual", False)
         self.options: dict[str, Any] = {"language": language, "task": "transcribe"} if multilingual else {}
+        if config.model_type == "whisper":  # the ratio is of token ids: openai/whisper's 2.4 of letters
+            self.options |= {"temperature": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), "compression_ratio_threshold": 1.35}
 
     @torch.no_grad()
     def forward(self, waveforms: list[Tensor]) -> list[str]:
@@ -35,6 +38,6 @@ class SpeechRecognizer(nn.Module):
         inputs = self.processor(clips, sampling_rate=RATE, return_tensors="pt", **padding).to(self.model.device)
         if not self.generates:
             return self.processor.batch_decode(self.model(**inputs).logits.argmax(-1))
-        # a broken clip can make a decoder repeat itself: 224 tokens are more than anyone says in 30 s
+        # 224 tokens are more than anyone says in 30 s
         ids = self.model.generate(**inputs, num_beams=1, do_sample=False, max_length=224, **self.options)
         return [text.strip() for text in self.processor.batch_decode(ids, skip_special_tokens=True)]
