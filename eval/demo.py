@@ -26,7 +26,7 @@ body{font:16px/1.5 system-ui;max-width:60rem;margin:auto;padding:1rem}img{width:
 
 def speech(folder: Path) -> tuple[str, str]:
     """What to print, and the section of the page."""
-    tokenizer = tz.load("dm-codec-tiny")
+    tokenizer = tz.load("lm-spt-tiny")
     original = tz.Audio.load(SPEECH).mono().resample(tokenizer.sample_rate)
     tokens = tokenizer.encode(original)
     tokens.save(folder / "speech.tok")

@@ -14,7 +14,7 @@ import tokenizers_zoo as tz
 HOUR = """
 import sys, torch, tokenizers_zoo as tz
 peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024  # ru_maxrss would be the parent's
-codec = tz.load("dm-codec-tiny")
+codec = tz.load(sys.argv[3])
 codec.decode(codec.encode(torch.zeros(16000)))
 before = peak()
 audio = codec.decode(codec.encode(sys.argv[1]))
@@ -72,13 +72,14 @@ def test_long_batches_of_unequal_clips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_an_hour_needs_less_than_2_gib(tmp_path: Path, speech: Path) -> None:
+@pytest.mark.parametrize("name", ["dm-codec-tiny", "lm-spt-tiny"])
+def test_an_hour_needs_less_than_2_gib(name: str, tmp_path: Path, speech: Path) -> None:
     clip = tz.Audio.load(speech).waveform
     hour = clip.repeat(1, 1, 3600 * 16_000 // clip.shape[-1] + 1)[..., : 3600 * 16_000]
     tz.Audio(hour, 16_000).save(tmp_path / "hour.wav")
     result = subprocess.run(
-        [sys.executable, "-c", HOUR, tmp_path / "hour.wav", str(hour.shape[-1])], capture_output=True, text=True
+        [sys.executable, "-c", HOUR, tmp_path / "hour.wav", str(hour.shape[-1]), name], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    print(f"an hour takes {float(result.stdout):.0f} MiB above the weights")
+    print(f"{name}: an hour takes {float(result.stdout):.0f} MiB above the weights")
     assert 200 < float(result.stdout) < 2048  # the waveform alone has 220 MiB

@@ -36,7 +36,7 @@ def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
     listed = run("-m", "tokenizers_zoo", "list", env=env)
     assert [line.split()[0] for line in listed.splitlines()] == tz.list_tokenizers()
     for name, source, suffix in (
-        ("dm-codec-tiny", "sense_and_sensibility_0880.wav", "wav"),
+        ("lm-spt-tiny", "sense_and_sensibility_0880.wav", "wav"),
         ("titok-tiny", "chelsea.jpg", "png"),
     ):
         run("-m", "tokenizers_zoo", "encode", name, DATA / source, "-o", "x.tok", env=env)
