@@ -244,6 +244,7 @@ def test_semantic_codes_through_the_auxiliary_decoder() -> None:
     tokenizer, clip = small("lm-spt-12.5hz-24k"), tz.Audio(torch.randn(1, 1, 9000) * 0.1, 16000)
     system = Resynthesised(tokenizer)
     assert system.name == "lm-spt-12.5hz-24k, 1 codebook, auxiliary decoder"
+    assert [type(listed) for listed in systems.tokenized(tokenizer, [1], [])] == [Tokenized, Tokenized, Resynthesised]
     decoded, found = system.roundtrip(clip)
     assert (decoded.sample_rate, decoded.waveform.shape[-1]) == (16000, 9000)
     assert found["codes"].shape == (1, 8)  # 9000 samples at 16 kHz are 7.03 frames of 1920 at 24 kHz
