@@ -35,18 +35,7 @@ def test_d_axis_distillation() -> None:
     check(loss, "distill.d_axis_sm")
     check(torch.autograd.grad(loss, student)[0], "distill.d_axis_sm_grad")
     check(DAxisDistillation()(student, text), "distill.d_axis_lm")
-
-
-def test_centred_d_axis_distillation_is_a_correlation() -> None:
-    """A student that stands still satisfies the published loss of a teacher with large means, and not this one."""
-    student, teacher = inputs("distill.student", "distill.teacher_sm")
-    columns = zip(*(x.transpose(1, 2).flatten(0, 1).double().numpy() for x in (student[:, :49], teacher)), strict=True)
-    wanted = np.mean([np.log1p(np.exp(-np.corrcoef(a, b)[0, 1])) for a, b in columns])
-    centred = DAxisDistillation(centred=True)
-    assert centred(student, teacher + 5).item() == pytest.approx(wanted, rel=1e-4)
-    still = torch.ones_like(student)
-    assert DAxisDistillation()(still, teacher + 5).item() < 0.33
-    assert centred(still, teacher + 5).item() == pytest.approx(np.log(2))
+    assert DAxisDistillation()(torch.ones_like(student), speech + 5).item() < 0.33  # a still student; the optimum is 0.313
 
 
 def test_combined_distillation() -> None:
