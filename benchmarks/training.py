@@ -6,9 +6,9 @@ Batches are random (the data costs a core less than 5 % of a step), teachers' fe
 after the adversary's start are measured apart. Steps run as `tokenizers-zoo fit` runs them: bfloat16 autocast, AdamW, clipping,
 averaging.
 
-What profiles led to: attention by plain matrix products where the CPU's flash kernel would run (slow in
-bfloat16), teachers' features from a cache instead of their forward pass, an adversary that hears 0.3 s of each clip. What is
-left are products and convolutions of the model itself, and casts to bfloat16 (copy_).
+What profiles led to: attention by plain bfloat16 products where the CPU's flash kernel (slow in bfloat16) or products in
+float32 would run, teachers' features from a cache instead of their forward pass, an adversary that hears 0.3 s of each clip.
+What is left are products and convolutions of the model itself, and casts to bfloat16 (copy_).
 """
 
 import argparse
@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import WhisperConfig, WhisperModel
 
 from tokenizers_zoo.provenance import commit, machine
-from tokenizers_zoo.trainers.cli import cli
+from tokenizers_zoo.trainers.cli import cli, plain_attention
 from tokenizers_zoo.trainers.module import TokenizerModule
 
 RECIPES = Path(__file__).parent.parent / "trainers"
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("-o", "--output", type=Path, help="also write what is printed, e.g. benchmarks/training.md")
     args = parser.parse_args()
-    torch.backends.cuda.enable_flash_sdp(False)
+    plain_attention()
     ceiling = peak()
     lines = [
         f"Commit {commit()}, {machine()}, torch {torch.__version__}; bfloat16 matrix peak {ceiling / 1e9:.0f} GFLOP/s;",
