@@ -13,6 +13,7 @@ from tokenizers_zoo.losses.adversarial import FeatureMatching, Hinge, LeastSquar
 from tokenizers_zoo.losses.distillation import CombinedDistillation, DAxisDistillation, PooledDistillation, TAxisDistillation
 from tokenizers_zoo.losses.perceptual import FeatureDistance, LogitsDistance
 from tokenizers_zoo.losses.spectral import DACMelLoss, LogMel, MultiScaleMelLoss, STOILoss
+from tokenizers_zoo.losses.waveform import WaveformCosine
 
 FOLDER = Path(__file__).parent
 SPEECH, IMAGE = load_file(FOLDER / "speech.safetensors"), load_file(FOLDER / "image.safetensors")
@@ -201,3 +202,16 @@ def test_dac_mel_equals_librosa() -> None:
     )
     logs = [2 * np.log10(np.maximum(x, 1e-5)) for x in (a, b)]
     assert float(loss) == pytest.approx(np.abs(a - b).mean() + np.abs(logs[0] - logs[1]).mean(), rel=1e-4)
+
+
+def test_waveform_cosine_is_si_sdr() -> None:
+    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+
+    target = torch.randn(1, 1, 1000)
+    output = 0.2 * target + 0.3 * torch.randn(1, 1, 1000)
+    cosine = 1 - WaveformCosine()(output, target)
+    torch.testing.assert_close(
+        10 * (cosine**2 / (1 - cosine**2)).log10(), scale_invariant_signal_distortion_ratio(output, target).mean()
+    )
+    torch.testing.assert_close(WaveformCosine()(torch.cat([target, -3 * target]), target.expand(2, 1, -1)), torch.tensor(1.0))
+    assert WaveformCosine()(output, torch.zeros(1, 1, 1000)) == 1  # silence says nothing, and is no NaN
