@@ -8,6 +8,7 @@ import lightning
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import InputError
@@ -16,6 +17,7 @@ from ..tokenizer import Reconstruction, Tokenizer
 from ..weights import load_plain, read_folder
 from .data import Batch
 from .objective import Adversary, Objective, Term
+from .sharding import shard
 
 PLAIN = ("embed", "token", "position")  # parameters with these words in their name, and all vectors, get no weight decay
 
@@ -25,7 +27,7 @@ class TokenizerModule(lightning.LightningModule):
 
     Both gradients of a batch are taken against the same discriminator; then both step. `global_step` counts generator steps
     alone: it is what the adversary's start, the schedules, `max_steps` and checkpoint names go by, and it survives a resume.
-    Resuming also restores the random numbers, so that a run with a break equals one without.
+    Resuming also restores the random numbers of every process, so that a run with a break equals one without.
 
     name, license: of the weights that come out. objective: losses by name. optimizer, schedule: of the tokenizer;
     adversary_optimizer (default: as optimizer) of the adversary, whose schedule begins when it starts. ema: decay of the
@@ -67,6 +69,15 @@ class TokenizerModule(lightning.LightningModule):
         self._random: Tensor | None = None
         self._commit = commit()  # what runs, whatever is changed while it runs
         self.train()  # Lightning keeps the modes that it finds
+
+    def configure_model(self) -> None:
+        """Under FSDP2 each process keeps a share of all that learns."""
+        if self.device_mesh is None or isinstance(self.tokenizer, FSDPModule):
+            return
+        for part in (self.tokenizer, self.ema and self.ema.module, self.adversary and self.adversary.discriminator):
+            if part is not None:
+                shard(part, self.device_mesh["data_parallel"])
+        self.strict_loading = False  # FSDP2 loads before `on_load_checkpoint` can add the objective's frozen parts
 
     @property
     def averaged(self) -> Tokenizer:
@@ -157,17 +168,20 @@ class TokenizerModule(lightning.LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("objective.")}
         checkpoint["assembly"] = {"name": self.tokenizer.name, "license": self.tokenizer.license, **self.tokenizer.config}
         checkpoint["run"] = {"versions": versions(), "machine": machine(), "commit": self._commit, "seed": torch.initial_seed()}
-        checkpoint["random"] = torch.get_rng_state()
+        everyones: Any = self.all_gather(torch.get_rng_state().to(self.device))
+        checkpoint["random"] = everyones.cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the random numbers until the first batch: Lightning draws some before."""
-        checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if k.startswith("objective.")}
-        self._random = checkpoint["random"]
+        if "state_dict" in checkpoint:  # FSDP2 has loaded it
+            checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if k.startswith("objective.")}
+        states = checkpoint["random"].view(-1, len(torch.get_rng_state()))  # a row a process
+        self._random = states[self.global_rank % len(states)].clone()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Goes on with the random numbers of the checkpoint."""
         if self._random is not None:
-            torch.set_rng_state(self._random.cpu())
+            torch.set_rng_state(self._random)
             self._random = None
 
 
