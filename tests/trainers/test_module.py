@@ -166,4 +166,6 @@ def test_the_verbs_train_validate_and_predict(tmp_path: Path) -> None:
     assert len(list((tmp_path / "tokens").glob("*.tok"))) == 3
     assert main(["export", str(tmp_path / "last.ckpt"), "-o", str(tmp_path / "mine"), "--dtype", "float16"]) == 0
     assert len(tz.load(tmp_path / "mine").encoder.transformer.blocks) == 1
-    assert "| steps | 2 |" in (tmp_path / "mine/README.md").read_text()
+    card = (tmp_path / "mine/README.md").read_text()
+    assert "| steps | 2 |" in card
+    assert "| seed | 0 |" in card

@@ -59,7 +59,7 @@ def _write_card(tokenizer: Tokenizer, content: dict[str, Any], checkpoint: Path,
         "versions": ", ".join(f"{k} {v}" for k, v in run.get("versions", {}).items()),
         "licence": tokenizer.license,
     }
-    lines = [f"# {tokenizer.name}", "", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items() if v), ""]
+    lines = [f"# {tokenizer.name}", "", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items() if v != ""), ""]
     lines += ["![losses and codebook use](curves.png)", ""] if hours else []
     if not (folder / "README.md").exists():
         with atomic_path(folder / "README.md") as temporary:
