@@ -1,5 +1,7 @@
 """Every recipe in trainers/, with fewer blocks and random teachers: gradients go where they should, and one batch is learned."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,13 @@ import torch
 import yaml
 from conftest import DATA
 from lightning.pytorch.cli import LightningCLI
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from models import classifier, language_model, speech_model
 from tokenizers_zoo import zoo
 from tokenizers_zoo.trainers.cli import cli
 from tokenizers_zoo.trainers.module import TokenizerModule
+from tokenizers_zoo.trainers.sharding import shard
 
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "trainers").glob("*.yaml"))}
 ABLATIONS = sorted(RECIPES["lm-spt-25hz"].parent.glob("lm-spt-ablations/*.yaml"))
@@ -97,8 +101,38 @@ def check_gradients(module: TokenizerModule) -> None:
     assert all(p.grad is None and not p.requires_grad for p in module.objective.parameters())
 
 
+@contextmanager
+def one_process(folder: Path) -> Iterator[DeviceMesh]:
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'group'}", rank=0, world_size=1)
+    try:
+        yield init_device_mesh("cpu", (1,))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def check_sharding(module: TokenizerModule, media: torch.Tensor, folder: Path) -> None:
+    """Under FSDP2 every block is whole when it computes: forward, backward, and what prediction calls."""
+    tokenizer = module.tokenizer.eval()
+    whole = tokenizer(media).output.detach()
+    with one_process(folder) as mesh:
+        shard(tokenizer, mesh)
+        output = tokenizer(media).output
+        torch.testing.assert_close(output, whole)
+        if module.adversary:
+            shard(module.adversary.discriminator, mesh)
+            module.adversary.judge(output, media).backward()
+        output.mean().backward()
+        if output.shape == media.shape:  # TiTok's first stage gives logits
+            tokenizer.decode(tokenizer.encode(media))
+
+
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*k-means.*", "ignore:.*LeafSpec", "ignore:LightningCLI's args", "ignore::DeprecationWarning"
+    "ignore:.*k-means.*",
+    "ignore:.*LeafSpec",
+    "ignore:LightningCLI's args",
+    "ignore::DeprecationWarning",
+    "ignore:.*returned a view tensor",  # which nothing changes in place
 )
 
 
@@ -123,6 +157,7 @@ def test_recipe(name: str, tmp_path: Path) -> None:
     if module.adversary:
         module.adversary.judge(module(batch["media"]).output, batch["media"]).backward()
         assert all(p.grad is not None for p in module.adversary.parameters())
+    check_sharding(module, batch["media"], tmp_path)
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=[path.stem for path in ABLATIONS])

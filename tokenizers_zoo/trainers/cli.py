@@ -18,11 +18,12 @@ from .data import MediaData
 from .module import TokenizerModule
 
 ROOMS = ("losses", "discriminators", "teachers", "trainers")
-HARMLESS = (  # Lightning's remarks on what is meant so
+HARMLESS = (  # remarks on what is meant so, most of them Lightning's
     ".*in eval mode at the start of training",  # averaged weights, frozen parts, teachers
     "Using ModelCheckpoint with manual optimization",  # that its checkpoints hold what a step made
     ".*does not have many workers",
     ".*smaller than the logging interval",
+    ".*returned a view tensor",  # FSDP2's, of the output, which nothing changes in place
 )
 DEFAULTS = {
     "use_distributed_sampler": False,  # our own shares the draws among processes

@@ -5,6 +5,8 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+from ..quantizers import Quantizer
+
 
 class FSDP2Strategy(ModelParallelStrategy):
     """Lightning's strategy over all processes, with checkpoints of one file that any number of processes resumes from.
@@ -30,8 +32,8 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> None:
     Shares are taken up again after every forward pass, because the average of the weights is moved between two of them.
     """
     stacks = [part for part in module.modules() if type(part) is nn.ModuleList]  # a weight norm's list is of a subclass
-    for block in (block for stack in stacks for block in stack):
-        if not isinstance(block, nn.ModuleList):  # it has no forward of its own
+    for block in (block for stack in reversed(stacks) for block in stack):  # inner blocks before those that hold them
+        if not isinstance(block, nn.ModuleList | Quantizer):  # these are not only called by their forward
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
     fully_shard(module, mesh=mesh, reshard_after_forward=True)
     for name in ("encode", "decode"):  # what prediction calls in place of forward
