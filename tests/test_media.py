@@ -11,9 +11,8 @@ import torch
 import torchaudio
 from PIL import Image
 
-from tokenizers_zoo import Audio, Images, InputError, audiofile
-from tokenizers_zoo import media as module
-from tokenizers_zoo.media import as_audio, as_images
+from tokenizers_zoo import Audio, Images, InputError
+from tokenizers_zoo.media import as_audio, as_images, audio, audiofile
 
 
 def tone(samples: int = 8000, channels: int = 1, rate: int = 16_000) -> np.ndarray:
@@ -81,7 +80,7 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
 def test_resampling_in_pieces_is_resampling_at_once(rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
     wave = torch.randn(1, 1, 2 * rate + 17) * 0.1
     whole = torchaudio.functional.resample(wave, rate, 16_000)
-    monkeypatch.setattr(module, "PIECE", 0.3)
+    monkeypatch.setattr(audio, "PIECE", 0.3)
     pieces = Audio(wave, rate).resample(16_000)
     assert pieces.waveform.shape[-1] == math.ceil(wave.shape[-1] * 16_000 / rate)
     torch.testing.assert_close(pieces.waveform, whole, rtol=0, atol=1e-6)

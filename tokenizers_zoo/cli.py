@@ -17,13 +17,12 @@ from tqdm import tqdm
 
 from . import zoo
 from .errors import InputError, TokenError, WeightsError
-from .media import Audio, Images, as_audio, as_images
+from .media import SUFFIXES, Audio, Images, as_audio, as_images
 from .official.load import importers, load_official
 from .tokenizer import AudioTokenizer, Tokenizer
 from .tokens import Tokens
 
 ERRORS = (InputError, TokenError, WeightsError, OSError, ImportError)
-SUFFIXES = {"audio": (".wav", ".flac", ".ogg", ".mp3"), "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp")}
 TRAINING = {
     "fit": "train a recipe: -c trainers/RECIPE.yaml; every option of it can be overridden, see --print_config",
     "validate": "the objective on the validation split: -c RECIPE --ckpt_path CKPT",

@@ -17,13 +17,11 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..files import atomic_path
 from ..manifest import Row, of_split, read_manifest
-from ..media import Audio, Images, as_audio, as_images
+from ..media import SUFFIXES, Audio, Images, as_audio, as_images
 from ..provenance import commit, machine, versions
 from . import distribution, image, neural, probe, speech, systems
 from .base import Item, Measure, Metric, System, TokenMetric
 from .store import Store
-
-SUFFIXES = {"audio": (".wav", ".flac", ".ogg", ".mp3"), "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp")}
 
 
 @dataclass

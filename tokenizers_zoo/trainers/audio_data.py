@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from ..errors import InputError
 from ..manifest import Row, of_split, read_manifest
-from ..media import Audio
+from ..media import SUFFIXES, Audio
 from ..teachers.base import Teacher
 from ..teachers.cache import FeatureCache
 from .data import Batch, Draws, MediaData
@@ -27,7 +27,7 @@ class AudioData(MediaData):
     S), and (B, T, D) a teacher. Validation takes `valid_seconds` from the start of each clip.
     """
 
-    suffixes = (".wav", ".flac", ".ogg", ".mp3")
+    suffixes = SUFFIXES["audio"]
 
     def __init__(
         self,

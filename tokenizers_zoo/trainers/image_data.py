@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..manifest import Row, of_split, read_manifest
-from ..media import Images
+from ..media import SUFFIXES, Images
 from .data import Batch, Draws, MediaData, seeded
 
 
@@ -17,7 +17,7 @@ class ImageData(MediaData):
     Validation crops the centre. Every file comes once an epoch.
     """
 
-    suffixes = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+    suffixes = SUFFIXES["image"]
 
     def __init__(
         self,

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import InputError
-from .files import existing
+from ..errors import InputError
+from ..files import existing
 
 STREAMED = 0x7FFFFFFF  # writers that do not know the length declare this much or more
 BLOCK = 1 << 20  # samples read at a time
