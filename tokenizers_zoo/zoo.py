@@ -83,7 +83,7 @@ def create(name: str, **overrides: Any) -> Tokenizer:
         for part in path:
             if not isinstance(args.get(part), dict):
                 raise WeightsError(f"{name} has no part {part!r}; its arguments here are {', '.join(args)}")
-            args = args[part]["init_args"]
+            args = args[part].get("init_args", args[part])
         args[last] = value
     return build(config, name)
 
@@ -103,6 +103,8 @@ def _build(value: Any) -> Any:
         return [_build(item) for item in value]
     if not isinstance(value, dict):
         return value
+    if value and all(isinstance(item, dict) and "class_path" in item for item in value.values()):
+        return {key: _build(item) for key, item in value.items()}  # parts by name
     if not {"class_path"} <= value.keys():
         raise WeightsError(f"a part of an assembly needs class_path and init_args, got {sorted(value)}")
     name = value["class_path"]

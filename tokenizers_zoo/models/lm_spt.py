@@ -10,7 +10,7 @@ from ..blocks.base import AudioDecoder
 from ..blocks.dual import DualEncoder
 from ..errors import TokenError
 from ..media import Audio
-from ..quantizers.split import SplitQuantizer
+from ..quantizers import GroupedQuantizer
 from ..tokenizer import AudioTokenizer, Reconstruction
 from ..tokens import Tokens
 
@@ -24,12 +24,12 @@ class LMSPT(AudioTokenizer):
     """
 
     encoder: DualEncoder
-    quantizer: SplitQuantizer
+    quantizer: GroupedQuantizer
 
     def __init__(
         self,
         encoder: DualEncoder,
-        quantizer: SplitQuantizer,
+        quantizer: GroupedQuantizer,
         decoder: AudioDecoder,
         sample_rate: int,
         auxiliary: AudioDecoder | None = None,
@@ -40,22 +40,21 @@ class LMSPT(AudioTokenizer):
         if auxiliary and auxiliary.hop * sample_rate != self.hop * auxiliary_rate:
             raise ValueError(f"the auxiliary decoder needs {self.hop * auxiliary_rate / sample_rate:g} samples a frame")
         self.auxiliary, self.auxiliary_rate = auxiliary, auxiliary_rate
-        self.semantic_head = nn.Linear(quantizer.semantic.dim, semantic_dim) if semantic_dim else None
+        self.semantic_head = nn.Linear(quantizer.dims["semantic"], semantic_dim) if semantic_dim else None
 
     @property
     def roles(self) -> tuple[str, ...]:
         """Semantic codebooks first."""
-        semantic, acoustic = self.quantizer.counts
-        return ("semantic",) * semantic + ("acoustic",) * acoustic
+        return self.quantizer.roles
 
     def decode_latents(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Both halves (B, T, 2 D), lengths (B,) in frames -> waveform (B, 1, T * hop)."""
-        semantic, acoustic = latents.chunk(2, dim=-1)
-        return self.decoder(semantic + acoustic, lengths)
+        halves = self.quantizer.split(latents)
+        return self.decoder(halves["semantic"] + halves["acoustic"], lengths)
 
     def resynthesise(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The semantic half of (B, T, 2 D) through the auxiliary decoder -> (B, 1, samples) at `auxiliary_rate`."""
-        return (self.auxiliary or self.decoder)(latents.chunk(2, dim=-1)[0], lengths)
+        return (self.auxiliary or self.decoder)(self.quantizer.split(latents)["semantic"], lengths)
 
     def decode_semantic(self, tokens: Tokens) -> Audio:
         """Audio of the semantic codes alone through the auxiliary decoder, at `auxiliary_rate`.
@@ -75,5 +74,5 @@ class LMSPT(AudioTokenizer):
         resynthesis = self.resynthesise(result.quantized.latents)
         result.features["resynthesis"] = resynthesis[..., : batch.shape[-1] * rate // self.sample_rate]
         if self.semantic_head:
-            result.features["semantic"] = self.semantic_head(result.quantized.latents.chunk(2, dim=-1)[0])
+            result.features["semantic"] = self.semantic_head(self.quantizer.split(result.quantized.latents)["semantic"])
         return result

@@ -2,10 +2,10 @@
 
 from .base import Quantized, Quantizer
 from .binary import BernoulliQuantizer, BinaryQuantizer
+from .grouped import GroupedQuantizer, SplitQuantizer
 from .projected import ProjectedQuantizer
 from .residual import ResidualQuantizer
 from .scalar import FSQ
-from .split import SplitQuantizer
 from .vector import EMAVectorQuantizer, FactorizedVectorQuantizer, VectorQuantizer
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "BinaryQuantizer",
     "EMAVectorQuantizer",
     "FactorizedVectorQuantizer",
+    "GroupedQuantizer",
     "ProjectedQuantizer",
     "Quantized",
     "Quantizer",

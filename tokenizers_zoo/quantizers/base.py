@@ -1,12 +1,15 @@
 """The protocol of every quantizer."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+TABLE = 1 << 26  # largest number of distances that `nearest` holds at once: 256 MB
 
 
 @dataclass
@@ -41,14 +44,26 @@ class Quantized:
 
 
 class Quantizer(nn.Module, ABC):
-    """Latents (B, N, dim) <-> codes (B, K, N). Computes in float32 whatever the autocast.
+    """Latents (B, N, dim) <-> codes (B, K, N).
+
+    Computes in float32 whatever the autocast, the type of the latents, and `half()`, `bfloat16()` or `double()` of this module or
+    of one around it: other distances choose other codes. Subclasses get this, and the rule for -1 in `decode`, from here.
 
     codebook_sizes: entries of each of the K codebooks. codebook_prefixes: whether `decode` takes the first K' < K alone.
+    step_ends: whether the next training pass is the last before the optimizer steps. Codebooks that learn without gradients
+    gather while it is False and learn once when it is True; who accumulates gradients sets it before each pass.
     """
 
     dim: int
     codebook_sizes: tuple[int, ...]
     codebook_prefixes: bool = False
+    step_ends: bool = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name, wrap in (("forward", _full_precision), ("encode", _full_precision), ("decode", _absent_is_zero)):
+            if name in vars(cls):
+                setattr(cls, name, wrap(vars(cls)[name]))
 
     @abstractmethod
     def forward(self, latents: Tensor) -> Quantized:
@@ -60,17 +75,40 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
-        """Latents (B, N, dim) of codes (B, K, N), or of (B, K' < K, N) where `codebook_prefixes`."""
+        """Latents (B, N, dim) of codes (B, K, N), or of (B, K' < K, N) where `codebook_prefixes`; 0 where all codes are -1."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Quantizer":
+        """What `to`, `cuda`, `half`, ... of this module and of all around it call: moves, but never casts."""
+
+        def move(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            if not moved.is_floating_point() or moved.dtype == torch.float32:
+                return moved
+            return tensor.to(moved.device, torch.float32)  # of the tensor as it was: a cast and back would round it
+
+        return super()._apply(move, recurse)  # type: ignore[no-untyped-call]
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+def _full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of one tensor that runs in float32, without autocast."""
 
+    @functools.wraps(function)
+    def run(self: Quantizer, x: Tensor) -> Any:
+        return function(self, x.float() if x.is_floating_point() else x)
 
-def full_precision(function: F) -> F:
-    """Switches autocast off inside `function`: distances in bfloat16 choose other codes."""
     for device in ("cpu", "cuda"):
-        function = torch.autocast(device, enabled=False)(function)
-    return function
+        run = torch.autocast(device, enabled=False)(run)
+    return run
+
+
+def _absent_is_zero(decode: Callable[..., Any]) -> Callable[..., Any]:
+    """`decode` that gives zeros where all codes of a position are -1: a group of codebooks is absent, or the item has ended."""
+
+    @functools.wraps(decode)
+    def run(self: Quantizer, codes: Tensor) -> Tensor:
+        return decode(self, codes).masked_fill((codes < 0).all(1)[..., None], 0)
+
+    return _full_precision(run)
 
 
 def straight_through(latents: Tensor, quantized: Tensor) -> Tensor:
@@ -78,13 +116,13 @@ def straight_through(latents: Tensor, quantized: Tensor) -> Tensor:
     return latents + (quantized - latents).detach()
 
 
-def nearest(latents: Tensor, codebook: Tensor, rows: int = 1 << 14) -> Tensor:
+def nearest(latents: Tensor, codebook: Tensor) -> Tensor:
     """Index of the nearest row of `codebook` (K, D) by Euclidean distance, int64 (...,), for latents (..., D).
 
-    Works through `rows` latents at a time, so that an hour of speech needs no (frames, K) table at once.
+    Works through so many latents at a time that no more than TABLE distances are held, whatever K and however long the audio.
     """
     norms = codebook.square().sum(-1)
-    pieces = latents.reshape(-1, latents.shape[-1]).split(rows)
+    pieces = latents.reshape(-1, latents.shape[-1]).split(max(1, TABLE // len(codebook)))
     # ||z||^2 is the same for all codes and is left out
     found = [torch.addmm(norms, piece, codebook.T, alpha=-2).argmin(-1) for piece in pieces]
     return torch.cat(found).reshape(latents.shape[:-1])

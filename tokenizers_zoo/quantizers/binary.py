@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Quantized, Quantizer, full_precision, straight_through
+from .base import Quantized, Quantizer, straight_through
 
 
 class BinaryQuantizer(Quantizer):
@@ -23,9 +23,8 @@ class BinaryQuantizer(Quantizer):
         self.scale = dim**-0.5 if spherical else 1.0
 
     def _normalise(self, latents: Tensor) -> Tensor:
-        return F.normalize(latents.float(), dim=-1) if self.spherical else latents.float()
+        return F.normalize(latents, dim=-1) if self.spherical else latents
 
-    @full_precision
     def forward(self, latents: Tensor) -> Quantized:
         latents = self._normalise(latents)
         bits = latents > 0
@@ -43,7 +42,7 @@ class BinaryQuantizer(Quantizer):
         return (latents > 0).long().transpose(1, 2)  # normalising does not change a sign
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self._values(codes.transpose(1, 2))
+        return self._values(codes.transpose(1, 2).clamp(min=0))
 
 
 class BernoulliQuantizer(Quantizer):
@@ -61,22 +60,21 @@ class BernoulliQuantizer(Quantizer):
         self.proj = nn.Linear(dim, bits)
         self.embed = nn.Parameter(torch.randn(bits, dim) * bits**-0.5)
 
-    @full_precision
     def forward(self, latents: Tensor) -> Quantized:
-        logits = self.proj(latents.float())
+        logits = self.proj(latents)
         chance = torch.sigmoid(logits)
         bits = torch.bernoulli(torch.sigmoid(logits / self.temperature)) if self.training else (logits > 0).float()
         quantized = straight_through(chance, bits) @ self.embed
         losses = {"uncertainty": (chance * (1 - chance)).mean()}
         return Quantized(quantized, bits.long().transpose(1, 2), self.codebook_sizes, losses, values=quantized)
 
-    @full_precision
     def encode(self, latents: Tensor) -> Tensor:
-        return (self.proj(latents.float()) > 0).long().transpose(1, 2)
+        return (self.proj(latents) > 0).long().transpose(1, 2)
 
     def decode(self, codes: Tensor) -> Tensor:
-        return codes.transpose(1, 2).to(self.embed.dtype) @ self.embed
+        return codes.clamp(min=0).transpose(1, 2).float() @ self.embed
 
 
 def _entropy(p: Tensor) -> Tensor:
+    p = p.clamp(1e-7, 1 - 1e-7)  # a sigmoid that has become 0 or 1 would have the gradient infinity x 0
     return torch.special.entr(p) + torch.special.entr(1 - p)

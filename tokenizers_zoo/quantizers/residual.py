@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from .base import Quantized, Quantizer, full_precision, straight_through
+from .base import Quantized, Quantizer, straight_through
 
 
 class ResidualQuantizer(Quantizer):
@@ -29,9 +29,7 @@ class ResidualQuantizer(Quantizer):
         self.dim, self.dropout = stage.dim, dropout
         self.codebook_sizes = stage.codebook_sizes * levels
 
-    @full_precision
     def forward(self, latents: Tensor) -> Quantized:
-        latents = latents.float()
         in_use = self._levels_in_use(latents)
         residual, total = latents, torch.zeros_like(latents)
         parts = []
@@ -51,12 +49,11 @@ class ResidualQuantizer(Quantizer):
         everything = torch.full((items,), levels, device=latents.device)
         if not (self.training and self.dropout and levels > 1):
             return everything
-        drop = torch.rand(items, device=latents.device) < self.dropout
+        drop = torch.rand(items, dtype=latents.dtype, device=latents.device) < self.dropout
         return torch.where(drop, torch.randint(1, levels, (items,), device=latents.device), everything)
 
-    @full_precision
     def encode(self, latents: Tensor) -> Tensor:
-        residual, codes = latents.float(), []
+        residual, codes = latents, []
         for stage in self._levels():
             codes.append(stage.encode(residual))
             residual = residual - stage.decode(codes[-1])

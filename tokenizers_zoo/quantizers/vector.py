@@ -1,11 +1,11 @@
 """Vector quantization: one codebook, the nearest row wins."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from .base import Quantized, Quantizer, full_precision, nearest, straight_through
+from .base import Quantized, Quantizer, nearest, straight_through
+from .moving_average import MovingAverageCodebook
 
 
 def look_up(latents: Tensor, rows: Tensor, codes: Tensor, losses: dict[str, Tensor], sizes: tuple[int, ...]) -> Quantized:
@@ -29,14 +29,13 @@ class VectorQuantizer(Quantizer):
     @property
     def codebook(self) -> Tensor:
         """The rows the decoder gets, float32 (codebook_size, dim)."""
-        return self._normalise(self.embedding.weight.float())
+        return self._normalise(self.embedding.weight)
 
     def _normalise(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1) if self.l2_norm else x
 
-    @full_precision
     def forward(self, latents: Tensor) -> Quantized:
-        latents, codebook = self._normalise(latents.float()), self.codebook
+        latents, codebook = self._normalise(latents), self.codebook
         codes = nearest(latents.detach(), codebook.detach())
         quantized = F.embedding(codes, codebook)
         losses = {
@@ -45,69 +44,47 @@ class VectorQuantizer(Quantizer):
         }
         return look_up(latents, quantized, codes, losses, self.codebook_sizes)
 
-    @full_precision
     def encode(self, latents: Tensor) -> Tensor:
-        return nearest(self._normalise(latents.float()), self.codebook)[:, None]
+        return nearest(self._normalise(latents), self.codebook)[:, None]
 
     def decode(self, codes: Tensor) -> Tensor:
-        return F.embedding(codes[:, 0], self.codebook)
+        return F.embedding(codes[:, 0].clamp(min=0), self.codebook)
 
 
 class EMAVectorQuantizer(Quantizer):
     """A Euclidean codebook learned by moving averages; k-means start and revival of dead codes.
 
-    The learning is vector-quantize-pytorch's. Rules as in Mimi (kyutai-labs/moshi, quantization/core_vq.py): an entry is
-    dead when its average use falls below `revive_below` times the uniform share, so that the rule does not depend on the
-    batch size, and a revived entry starts with the uniform share. decay: of the moving averages, per step.
+    Rules as in Mimi (kyutai-labs/moshi, quantization/core_vq.py): an entry is dead when its average use falls below
+    `revive_below` times the uniform share, so that the rule does not depend on the batch size, and a revived entry starts with
+    the uniform share. decay: of the moving averages, per step of the optimizer (`step_ends`).
     """
 
     def __init__(self, codebook_size: int, dim: int, decay: float = 0.99, revive_below: float = 0.1):
         super().__init__()
-        from vector_quantize_pytorch.vector_quantize_pytorch import Codebook  # 1.5 s of import, only when needed
-
-        self.dim, self.codebook_sizes, self.revive_below = dim, (codebook_size,), revive_below
-        self.learner = Codebook(dim, codebook_size, kmeans_init=True, decay=decay, threshold_ema_dead_code=1)
+        self.dim, self.codebook_sizes = dim, (codebook_size,)
+        self.learner = MovingAverageCodebook(codebook_size, dim, decay, revive_below)
 
     @property
     def codebook(self) -> Tensor:
         """The rows, float32 (codebook_size, dim)."""
-        return self.learner.embed[0].float()
+        return self.learner.embed[0]
 
-    @full_precision
     def forward(self, latents: Tensor) -> Quantized:
-        latents = latents.float()
+        vectors = latents.detach().flatten(0, 1)
         if self.training:
-            self._join_workers()
-            self._scale_thresholds(latents)
-            quantized, codes, _ = self.learner(latents.detach())
-        else:
-            codes = nearest(latents, self.codebook)
-            quantized = F.embedding(codes, self.codebook)
+            self.learner.start(vectors)
+        codes = nearest(latents.detach(), self.codebook)
+        quantized = F.embedding(codes, self.codebook)
+        if self.training:
+            self.learner.learn(vectors, codes.flatten(), self.step_ends)
         losses = {"commitment": F.mse_loss(latents, quantized)}
         return look_up(latents, quantized, codes, losses, self.codebook_sizes)
 
-    def _join_workers(self) -> None:
-        """Lets all processes learn one codebook; the process group may have started after this module was built."""
-        if self.learner.use_ddp or not torch.distributed.is_initialized():
-            return
-        from vector_quantize_pytorch.vector_quantize_pytorch import sample_vectors_distributed
-
-        self.learner.use_ddp = True
-        self.learner.sample_fn = self.learner.replace_sample_fn = sample_vectors_distributed
-        self.learner.all_reduce_fn = self.learner.kmeans_all_reduce_fn = torch.distributed.all_reduce
-
-    def _scale_thresholds(self, latents: Tensor) -> None:
-        workers = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-        uniform = workers * latents.shape[:-1].numel() / self.codebook_sizes[0]
-        self.learner.threshold_ema_dead_code = self.revive_below * uniform
-        self.learner.reset_cluster_size = uniform
-
-    @full_precision
     def encode(self, latents: Tensor) -> Tensor:
-        return nearest(latents.float(), self.codebook)[:, None]
+        return nearest(latents, self.codebook)[:, None]
 
     def decode(self, codes: Tensor) -> Tensor:
-        return F.embedding(codes[:, 0], self.codebook)
+        return F.embedding(codes[:, 0].clamp(min=0), self.codebook)
 
 
 class FactorizedVectorQuantizer(Quantizer):
@@ -124,9 +101,8 @@ class FactorizedVectorQuantizer(Quantizer):
         self.out_proj = weight_norm(nn.Linear(codebook_dim, dim))
         self.embedding = nn.Embedding(codebook_size, codebook_dim)
 
-    @full_precision
     def forward(self, latents: Tensor) -> Quantized:
-        projected = self.in_proj(latents.float())
+        projected = self.in_proj(latents)
         codes = self._look_up(projected)
         rows = self.embedding(codes)
         losses = {
@@ -137,12 +113,10 @@ class FactorizedVectorQuantizer(Quantizer):
         return Quantized(quantized, codes[:, None], self.codebook_sizes, losses, values=quantized)
 
     def _look_up(self, projected: Tensor) -> Tensor:
-        return nearest(F.normalize(projected, dim=-1), F.normalize(self.embedding.weight.float(), dim=-1))
+        return nearest(F.normalize(projected, dim=-1), F.normalize(self.embedding.weight, dim=-1))
 
-    @full_precision
     def encode(self, latents: Tensor) -> Tensor:
-        return self._look_up(self.in_proj(latents.float()))[:, None]
+        return self._look_up(self.in_proj(latents))[:, None]
 
-    @full_precision
     def decode(self, codes: Tensor) -> Tensor:
-        return self.out_proj(self.embedding(codes[:, 0]))
+        return self.out_proj(self.embedding(codes[:, 0].clamp(min=0)))
