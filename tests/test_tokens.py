@@ -75,14 +75,17 @@ def test_codebooks_by_number_and_role() -> None:
 def test_cat_and_join() -> None:
     batch = tokens()
     assert Tokens.cat(list(batch)) == batch
-    joined = Tokens.join([batch[0], batch[1]])
+    whole = Tokens(batch[0].codes, SPEC, num_samples=torch.tensor([16_000], dtype=torch.int32))
+    joined = Tokens.join([whole, batch[1]])
     assert joined.lengths.tolist() == [53]
     assert torch.equal(joined.codes[..., 50:], batch[1].codes)
-    assert joined.conditions["num_samples"].tolist() == [15_995 + 955]
+    assert joined.conditions["num_samples"].tolist() == [16_000 + 955]
+    with pytest.raises(TokenError, match="whole frame"):
+        Tokens.join([batch[0], batch[1]])
     with pytest.raises(TokenError, match="cannot combine"):
         Tokens.cat([batch, tokens(spec=replace(SPEC, name="other"))])
-    with pytest.raises(TokenError, match="single items"):
-        Tokens.join([batch])
+    with pytest.raises(TokenError, match="equally many streams"):
+        Tokens.join([batch, batch[0]])
     with pytest.raises(TokenError, match="nothing"):
         Tokens.cat([])
 

@@ -1,142 +1,66 @@
-"""Tokens, the one thing every tokenizer emits, and TokenSpec, what is known of them.
+"""Tokens, the one thing every tokenizer emits.
 
 One layout for all systems: `codes` is int64 (B, K, T) = (item, codebook, position). A residual codec has K codebooks,
 a 1D image tokenizer one, a binary token one codebook of size 2 per bit. Positions past an item's length hold -1.
 """
 
-import dataclasses
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from . import tokfile
 from .errors import TokenError
 from .files import atomic_path
+from .spec import TokenSpec, combined, common, is_integer
+from .tokfile import PAD
 
-PAD = -1
+__all__ = ["PAD", "TokenSpec", "Tokens"]
 
-
-@dataclass(frozen=True)
-class TokenSpec:
-    """What a tokenizer's codes mean; rates and bits are computed from it.
-
-    name: the variant. modality: "audio" or "image". codebook_sizes: entries of each codebook, any integer >= 2.
-    roles: one word a codebook (semantic, acoustic, pixel). layout: how positions are arranged (time, sequence, grid, scales).
-    codebook_ids: which of the tokenizer's codebooks these are (a selection keeps the original numbers).
-    position_prefixes / codebook_prefixes: whether the first n positions / codebooks alone can be decoded.
-    sample_rate (Hz) and hop (samples a position) describe audio; image_size (pixels a side) and positions (a fixed number
-    of tokens an image) describe images. receptive_field: positions on each side of a position that can influence its
-    codes (None: unbounded). license: of the weights. weights: fingerprint of the weights ("" for untrained ones).
-    """
-
-    name: str
-    modality: Literal["audio", "image"]
-    codebook_sizes: tuple[int, ...]
-    roles: tuple[str, ...]
-    layout: Literal["time", "sequence", "grid", "scales"]
-    codebook_ids: tuple[int, ...] = ()
-    position_prefixes: bool = False
-    codebook_prefixes: bool = False
-    sample_rate: int | None = None
-    hop: int | None = None
-    image_size: int | None = None
-    positions: int | None = None
-    causal: bool = False
-    receptive_field: int | None = None
-    license: str = ""
-    weights: str = ""
-
-    def __post_init__(self) -> None:
-        for field in ("codebook_sizes", "roles", "codebook_ids"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
-        if not self.codebook_ids:
-            object.__setattr__(self, "codebook_ids", tuple(range(len(self.codebook_sizes))))
-        if not self.codebook_sizes or min(self.codebook_sizes) < 2:
-            raise TokenError(f"codebook sizes must be integers >= 2, got {self.codebook_sizes}")
-        if not len(self.codebook_sizes) == len(self.roles) == len(self.codebook_ids):
-            raise TokenError(
-                f"{len(self.codebook_sizes)} codebook sizes need as many roles and ids, "
-                f"got {len(self.roles)} and {len(self.codebook_ids)}"
-            )
-
-    @property
-    def bits_per_position(self) -> float:
-        """Nominal information of one position over all codebooks, in bits."""
-        return sum(math.log2(size) for size in self.codebook_sizes)
-
-    @property
-    def frame_rate(self) -> float | None:
-        """Positions a second; None for images."""
-        return self.sample_rate / self.hop if self.sample_rate and self.hop else None
-
-    @property
-    def bits_per_second(self) -> float | None:
-        """Nominal bit rate of the codes; None for images."""
-        return self.frame_rate * self.bits_per_position if self.frame_rate else None
-
-    @property
-    def bits_per_image(self) -> float | None:
-        """Nominal bits of an image's codes; None for audio."""
-        return self.positions * self.bits_per_position if self.positions else None
-
-    def select(self, indices: Sequence[int]) -> "TokenSpec":
-        """The spec of these codebooks alone (indices into this spec)."""
-        pick = {f: tuple(getattr(self, f)[i] for i in indices) for f in ("codebook_sizes", "roles", "codebook_ids")}
-        return dataclasses.replace(self, **pick)  # type: ignore[arg-type]  # the three fields are tuples
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; runs of equal entries are written as [entry, count] so that 64 binary codebooks stay short."""
-        data: dict[str, Any] = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default
-        }
-        for key in ("codebook_sizes", "roles"):
-            data[key] = [[entry, len(list(run))] for entry, run in groupby(data[key])]
-        if self.codebook_ids == tuple(range(len(self.codebook_sizes))):
-            del data["codebook_ids"]
-        return data
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "TokenSpec":
-        """Inverse of `to_json`. Raises TokenError for anything that is not a spec."""
-        try:
-            runs = {k: tuple(e for entry, n in data[k] for e in [entry] * n) for k in ("codebook_sizes", "roles")}
-            return cls(**{**data, **runs})
-        except (KeyError, TypeError, ValueError) as error:
-            raise TokenError(f"this is not a token spec ({error}); encode the source again") from error
+Numbers = Tensor | np.ndarray[Any, Any] | Sequence[Any]
 
 
 class Tokens:
     """Codes of a batch with everything a decoder needs.
 
-    codes: int64 (B, K, T), in [0, size) up to an item's length and -1 after it.
+    codes: int64 (B, K, T), in [0, size) up to an item's length and -1 after it. Other integer dtypes and arrays are converted.
     lengths: int64 (B,), valid positions of each item (default: T for all).
-    conditions: named tensors (B, ...) that a decoder needs besides the codes; they count in the bits. Audio tokenizers
-    store `num_samples`, int32 (B,), so that a decoded clip has exactly the length of the encoded one.
+    text: a caption an item, "" where there is none; None where no item has one.
+    conditions: named tensors (B, ...) that a decoder needs besides; `spec.conditions` lists what the tokenizer knows. Audio
+    tokenizers store `num_samples`, int32 (B,), so that a decoded clip has exactly the length of the encoded one.
     """
 
-    def __init__(self, codes: Tensor, spec: TokenSpec, lengths: Tensor | None = None, **conditions: Tensor):
-        self.codes, self.spec, self.conditions = codes, spec, conditions
-        self.lengths = torch.full((codes.shape[0],), codes.shape[-1]) if lengths is None else lengths.cpu().long()
-        self._check()
+    def __init__(
+        self,
+        codes: Numbers,
+        spec: TokenSpec,
+        lengths: Numbers | None = None,
+        text: Sequence[str] | None = None,
+        **conditions: Tensor,
+    ):
+        if not isinstance(spec, TokenSpec):
+            raise TokenError(f"spec must be a TokenSpec such as tokenizer.spec, got {type(spec).__name__}")
+        self.spec, self.conditions = spec, conditions
+        self.codes = _integers("codes", codes)
+        if self.codes.ndim != 3:
+            raise TokenError(f"codes must be int64 (batch, codebook, position), got shape {tuple(self.codes.shape)}")
+        whole = torch.full((len(self),), self.codes.shape[-1])
+        self.lengths = whole if lengths is None else _integers("lengths", lengths).cpu()
+        self._check_codes()
+        self.text = _captions(text, len(self))
+        self._check_conditions()
 
-    def _check(self) -> None:
+    def _check_codes(self) -> None:
         codes, sizes = self.codes, self.spec.codebook_sizes
-        if codes.dtype != torch.int64 or codes.ndim != 3:
-            raise TokenError(f"codes must be int64 (batch, codebook, position), got {codes.dtype} {tuple(codes.shape)}")
         if codes.shape[1] != len(sizes):
             raise TokenError(f"{self.spec.name} here has {len(sizes)} codebooks, codes have {codes.shape[1]}")
         if self.lengths.shape != (len(codes),):
             raise TokenError(f"lengths must have one entry an item ({len(codes)}), got {tuple(self.lengths.shape)}")
         if len(codes) and not (int(self.lengths.min()) >= 0 and int(self.lengths.max()) <= codes.shape[-1]):
             raise TokenError(f"lengths must lie in 0..{codes.shape[-1]}, got {self.lengths.tolist()}")
-        for name, value in self.conditions.items():
-            if not isinstance(value, Tensor) or len(value) != len(codes):
-                raise TokenError(f"condition {name!r} must be a tensor with one entry an item ({len(codes)})")
         valid = self.mask[:, None]
         limits = torch.tensor(sizes, device=codes.device)[:, None]
         if ((codes < 0) | (codes >= limits)).logical_and(valid).any():
@@ -145,60 +69,93 @@ class Tokens:
         if (codes != PAD).logical_and(~valid).any():
             raise TokenError(f"positions past an item's length must hold {PAD}; pass the right lengths")
 
+    def _check_conditions(self) -> None:
+        given = [*self.conditions, *(["text"] if self.text else [])]
+        if unknown := [name for name in given if name not in self.spec.conditions]:
+            known = ", ".join(self.spec.conditions) or "none"
+            raise TokenError(f"{self.spec.name} has no condition {unknown[0]!r} (it knows: {known}); leave it out")
+        for name, value in self.conditions.items():
+            if not isinstance(value, Tensor):
+                raise TokenError(f"condition {name!r} must be a tensor, got {type(value).__name__}; wrap it in torch.tensor")
+            if not value.ndim or len(value) != len(self):
+                raise TokenError(
+                    f"condition {name!r} must have one entry an item ({len(self)}), got shape {tuple(value.shape)}; "
+                    f"repeat what is the same for all"
+                )
+        samples = self.conditions.get("num_samples", self.lengths)
+        if samples.ndim != 1 or not _is_integral(samples) or (len(samples) and int(samples.min()) < 0):
+            raise TokenError("condition 'num_samples' must be integers >= 0, one an item; it counts samples")
+
     @property
     def mask(self) -> Tensor:
         """Bool (B, T): which positions are valid."""
         return (torch.arange(self.codes.shape[-1]) < self.lengths[:, None]).to(self.codes.device)
 
     @property
+    def code_bits(self) -> Tensor:
+        """Float (B,): nominal bits of each item's codes."""
+        return self.lengths * self.spec.bits_per_position
+
+    @property
     def bits(self) -> Tensor:
-        """Float (B,): nominal bits of each item, conditions included."""
-        side = sum(8 * v[0].numel() * v.element_size() for v in self.conditions.values()) if len(self) else 0
-        return self.lengths * self.spec.bits_per_position + side
+        """Float (B,): nominal bits of each item, with conditions and the UTF-8 bytes of its text."""
+        side = sum(v[0].numel() * v.element_size() for v in self.conditions.values()) if len(self) else 0
+        text = torch.tensor([len(caption.encode()) for caption in self.text or [""] * len(self)])
+        return self.code_bits + 8 * (side + text)
 
     def __len__(self) -> int:
         return len(self.codes)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        """The codes: np.asarray(tokens) is int64 (B, K, T)."""
+        return np.array(self.codes.cpu().numpy(), dtype=dtype, copy=copy)
+
     def __iter__(self) -> Iterator["Tokens"]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, index: int | slice | Sequence[int]) -> "Tokens":
-        """Items of the batch, trimmed to the longest of them; an integer keeps the batch axis."""
-        chosen = torch.arange(len(self))[[index] if isinstance(index, int) else index]
+    def __getitem__(self, index: int | slice | Numbers) -> "Tokens":
+        """Items of the batch, trimmed to the longest of them; an integer keeps the batch axis. As numpy: negative numbers count
+        from the end, lists and masks choose, IndexError for what is not there."""
+        array = np.arange(len(self))[index.cpu().numpy() if isinstance(index, Tensor) else index]
+        if array.ndim > 1:
+            raise IndexError(f"items of Tokens have one index, got {index!r}; for codebooks and positions index tokens.codes")
+        chosen = torch.from_numpy(np.atleast_1d(array))
         lengths = self.lengths[chosen]
         longest = int(lengths.max()) if len(lengths) else 0
-        conditions = {k: v[chosen.to(v.device)] for k, v in self.conditions.items()}
         codes = self.codes[chosen.to(self.codes.device), :, :longest]
-        return Tokens(codes, self.spec, lengths, **conditions)
+        text = self.text and [self.text[i] for i in chosen]
+        return Tokens(codes, self.spec, lengths, text, **{k: v[chosen.to(v.device)] for k, v in self.conditions.items()})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tokens) or self.conditions.keys() != other.conditions.keys():
             return False
         pairs = [(self.codes, other.codes), (self.lengths, other.lengths)]
         pairs += [(v, other.conditions[k]) for k, v in self.conditions.items()]
-        return self.spec == other.spec and all(torch.equal(a.cpu(), b.cpu()) for a, b in pairs)
+        return (self.spec, self.text) == (other.spec, other.text) and all(_equal(a, b) for a, b in pairs)
 
     __hash__ = None  # type: ignore[assignment]  # mutable tensors inside
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.codes.shape))
-        return f"Tokens({self.spec.name}, {shape}, lengths={self.lengths.tolist()}, conditions={list(self.conditions)})"
+        side = [*(["text"] if self.text else []), *self.conditions]
+        return f"Tokens({self.spec.name}, {shape}, lengths={self.lengths.tolist()}, conditions={side})"
 
     def to(self, device: torch.device | str) -> "Tokens":
         """The same tokens with codes and conditions on `device`."""
         conditions = {k: v.to(device) for k, v in self.conditions.items()}
-        return Tokens(self.codes.to(device), self.spec, self.lengths, **conditions)
+        return Tokens(self.codes.to(device), self.spec, self.lengths, self.text, **conditions)
 
     def prefix(self, n: int) -> "Tokens":
-        """The first `n` positions of each item. Raises TokenError where the tokenizer cannot decode a prefix."""
-        if not self.spec.position_prefixes:
-            raise TokenError(f"{self.spec.name} needs all positions of an item; it has no prefix decoding")
-        if n < 1:
-            raise TokenError(f"a prefix has at least 1 position, got {n}")
+        """The first `n` positions of each item; an image's spec is then of `n` positions.
+
+        Raises TokenError where the tokenizer cannot decode such a prefix (`spec.prefix_lengths`).
+        """
+        spec, n = self.spec.prefix(n), min(n, self.codes.shape[-1])
         conditions = dict(self.conditions)
-        if "num_samples" in conditions and self.spec.hop:
-            conditions["num_samples"] = conditions["num_samples"].clamp(max=n * self.spec.hop)
-        return Tokens(self.codes[..., :n], self.spec, self.lengths.clamp(max=n), **conditions)
+        if "num_samples" in conditions and spec.hop:
+            samples = conditions["num_samples"]
+            conditions["num_samples"] = samples.long().clamp(max=n * spec.hop).to(samples.dtype)
+        return Tokens(self.codes[..., :n], spec, self.lengths.clamp(max=n), self.text, **conditions)
 
     def codebooks(self, which: int | str) -> "Tokens":
         """The first `which` codebooks, or those with role `which` ("semantic", "acoustic", ...)."""
@@ -206,42 +163,78 @@ class Tokens:
         if isinstance(which, str):
             indices = [i for i, role in enumerate(self.spec.roles) if role == which]
         else:
-            indices = list(range(which)) if 1 <= which <= count else []
+            indices = list(range(which)) if is_integer(which) and 1 <= which <= count else []
         if not indices:
             raise TokenError(f"{self.spec.name} here has {count} codebooks with roles {self.spec.roles}, not {which!r}")
-        return Tokens(self.codes[:, indices], self.spec.select(indices), self.lengths, **self.conditions)
+        return Tokens(self.codes[:, indices], self.spec.select(indices), self.lengths, self.text, **self.conditions)
 
     @staticmethod
     def cat(batches: Sequence["Tokens"]) -> "Tokens":
-        """All items of several batches of one tokenizer in one batch, padded to the longest."""
-        _same_spec(batches)
+        """All items of several batches of one tokenizer in one batch, padded to the longest; items without text get "".
+
+        What does not decide decoding (causality, licence, ...) may differ and is that of the first.
+        """
+        batches = _on_one_device(batches)
+        spec = common([t.spec for t in batches])
+        for other in batches[1:]:
+            for name in batches[0].conditions.keys() | other.conditions.keys():
+                first, second = (_form(t.conditions.get(name)) for t in (batches[0], other))
+                if first != second:
+                    raise TokenError(f"cannot combine tokens: condition {name!r} is {first} in one and {second} in another")
         longest = max(t.codes.shape[-1] for t in batches)
-        codes = [torch.nn.functional.pad(t.codes, (0, longest - t.codes.shape[-1]), value=PAD) for t in batches]
+        codes = torch.cat([_padded(t.codes, longest) for t in batches])
+        text = [caption for t in batches for caption in t.text or [""] * len(t)]
         conditions = {k: torch.cat([t.conditions[k] for t in batches]) for k in batches[0].conditions}
-        return Tokens(torch.cat(codes), batches[0].spec, torch.cat([t.lengths for t in batches]), **conditions)
+        return Tokens(codes, spec, torch.cat([t.lengths for t in batches]), text, **conditions)
 
     @staticmethod
     def join(pieces: Sequence["Tokens"]) -> "Tokens":
-        """One item that continues through several single-item Tokens, in time order (audio)."""
-        _same_spec(pieces)
-        if any(len(t) != 1 for t in pieces) or pieces[0].spec.layout != "time":
-            raise TokenError("only single items with a time layout can be joined; use Tokens.cat for a batch")
-        codes = torch.cat([t.codes[..., : int(t.lengths)] for t in pieces], dim=-1)
-        conditions = {k: torch.stack([t.conditions[k] for t in pieces]).sum(0) for k in pieces[0].conditions}
-        return Tokens(codes, pieces[0].spec, **conditions)
+        """Streams that continue through several Tokens, in time order (audio): item i of the result is item i of all pieces.
+
+        `num_samples` add up, so each piece but an item's last must end with a whole frame. Text and other conditions are the
+        same in all pieces that have them. Raises TokenError otherwise.
+        """
+        pieces = _on_one_device(pieces)
+        spec = common([t.spec for t in pieces])
+        if spec.layout != "time" or len({len(t) for t in pieces}) > 1:
+            raise TokenError("only tokens with a time layout and equally many streams can be joined; use Tokens.cat for a batch")
+        lengths = torch.stack([t.lengths for t in pieces])  # (pieces, B)
+        ends = lengths.cumsum(0)
+        codes = pieces[0].codes.new_full((*pieces[0].codes.shape[:2], max(ends[-1].tolist(), default=0)), PAD)
+        for piece, piece_ends in zip(pieces, ends.tolist(), strict=True):
+            for row, item, length, end in zip(codes, piece.codes, piece.lengths.tolist(), piece_ends, strict=True):
+                row[:, end - length : end] = item[:, :length]
+        text, conditions = _merged(pieces, apart="num_samples")
+        if any("num_samples" in t.conditions for t in pieces):
+            conditions["num_samples"] = _summed_samples(pieces, lengths)
+        return Tokens(codes, spec, ends[-1], text, **conditions)
+
+    @staticmethod
+    def combine(parts: Sequence["Tokens"]) -> "Tokens":
+        """Different codebooks of the same items together, in the tokenizer's order: the reverse of `codebooks`, e.g. of semantic
+        codes and the acoustic ones that a language model predicted for them.
+
+        Text and conditions are the same in all parts that have them. Raises TokenError otherwise.
+        """
+        parts = _on_one_device(parts)
+        spec = combined([t.spec for t in parts])
+        if any(not torch.equal(t.lengths, parts[0].lengths) for t in parts):
+            raise TokenError(f"parts of the same items have equal lengths, got {[t.lengths.tolist() for t in parts]}")
+        longest = max(t.codes.shape[-1] for t in parts)
+        ids = torch.tensor([i for t in parts for i in t.spec.codebook_ids], device=parts[0].codes.device)
+        codes = torch.cat([_padded(t.codes, longest) for t in parts], dim=1)[:, ids.argsort()]
+        text, conditions = _merged(parts)
+        return Tokens(codes, spec, parts[0].lengths, text, **conditions)
 
     def to_bytes(self) -> bytes:
         """The `.tok` form: safetensors, codes packed at ceil(log2(size)) bits, CRC over the whole file."""
-        from .tokfile import to_bytes
-
-        return to_bytes(self)
+        return tokfile.to_bytes(tokfile.Parts(self.codes, self.spec, self.lengths, self.text, self.conditions))
 
     @staticmethod
     def from_bytes(data: bytes) -> "Tokens":
         """Inverse of `to_bytes`. Raises TokenError for damaged or foreign data."""
-        from .tokfile import from_bytes
-
-        return from_bytes(data)
+        parts = tokfile.from_bytes(data)
+        return Tokens(parts.codes, parts.spec, parts.lengths, parts.text, **parts.conditions)
 
     def save(self, path: str | Path) -> None:
         """Writes a `.tok` file; it appears whole or not at all."""
@@ -257,9 +250,93 @@ class Tokens:
             raise TokenError(f"{path}: {error}") from error
 
 
-def _same_spec(batches: Sequence[Tokens]) -> None:
+def _integers(what: str, value: Any) -> Tensor:
+    """int64 of any integer tensor, array or list; an empty list counts."""
+    try:
+        value = value if isinstance(value, Tensor) else np.asarray(value)
+        if isinstance(value, np.ndarray) and (value.dtype.kind in "iu" or not value.size):
+            value = torch.from_numpy(value.astype(np.int64, order="C"))  # a copy: may be read-only, or of any byte order
+    except (TypeError, ValueError) as error:
+        raise TokenError(f"{what} must be int64 ({error})") from error
+    if not isinstance(value, Tensor) or not _is_integral(value):
+        raise TokenError(f"{what} must be int64 or other integers, got {value.dtype}; .long() converts a tensor")
+    return value.long()
+
+
+def _is_integral(value: Tensor) -> bool:
+    return not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+
+
+def _captions(text: Sequence[str] | None, count: int) -> tuple[str, ...] | None:
+    """One string an item; None if all are empty."""
+    if text is None:
+        return None
+    if isinstance(text, str | bytes) or not all(isinstance(caption, str) for caption in text):
+        raise TokenError('text must be a list with one string an item, "" for none')
+    captions = tuple(map(str, text))
+    if len(captions) != count:
+        raise TokenError(f"text must have one string an item ({count}), got {len(captions)}")
+    try:
+        "".join(captions).encode()
+    except UnicodeEncodeError as error:
+        raise TokenError(f"text must be valid Unicode ({error})") from error
+    return captions if any(captions) else None
+
+
+def _on_one_device(batches: Sequence[Tokens]) -> list[Tokens]:
+    batches = list(batches)
     if not batches:
         raise TokenError("nothing to combine: give at least one Tokens")
-    for other in batches[1:]:
-        if other.spec != batches[0].spec or other.conditions.keys() != batches[0].conditions.keys():
-            raise TokenError(f"cannot combine tokens of {batches[0].spec.name} and {other.spec.name}: specs differ")
+    if wrong := [t for t in batches if not isinstance(t, Tokens)]:
+        raise TokenError(f"only Tokens can be combined, got {type(wrong[0]).__name__}")
+    device = batches[0].codes.device
+    return [t if t.codes.device == device else t.to(device) for t in batches]
+
+
+def _padded(codes: Tensor, positions: int) -> Tensor:
+    return torch.nn.functional.pad(codes, (0, positions - codes.shape[-1]), value=PAD)
+
+
+def _form(condition: Tensor | None) -> str:
+    return "missing" if condition is None else f"{condition.dtype} {tuple(condition.shape[1:])} an item"
+
+
+def _merged(parts: Sequence[Tokens], apart: str = "") -> tuple[list[str], dict[str, Tensor]]:
+    """Text and conditions, but for the one named `apart`, of tokens that belong to the same items."""
+    text = []
+    for captions in zip(*(t.text or [""] * len(t) for t in parts), strict=True):
+        said = [*dict.fromkeys(filter(None, captions)), ""]
+        if len(said) > 2:
+            raise TokenError(f"the parts of an item have different texts, {said[0]!r} and {said[1]!r}; keep one")
+        text.append(said[0])
+    conditions: dict[str, Tensor] = {}
+    for part in parts:
+        for name, value in part.conditions.items():
+            if name != apart and not _equal(conditions.setdefault(name, value), value):
+                raise TokenError(f"the parts of an item have different values of condition {name!r}; keep one")
+    return text, conditions
+
+
+def _summed_samples(pieces: Sequence[Tokens], lengths: Tensor) -> Tensor:
+    """num_samples (B,) of pieces with lengths (pieces, B), in the dtype that they have."""
+    forms = {_form(t.conditions.get("num_samples")) for t in pieces}
+    if len(forms) > 1:
+        raise TokenError(f"cannot join pieces: condition 'num_samples' is {' and '.join(sorted(forms))}")
+    given, hop = pieces[0].conditions["num_samples"], pieces[0].spec.hop
+    samples = torch.stack([t.conditions["num_samples"].cpu().long() for t in pieces])
+    following = lengths.flip(0).cumsum(0).flip(0) - lengths
+    incomplete = (samples != lengths * hop) & ((following > 0) | (lengths == 0)) if hop else following < 0
+    if incomplete.any():
+        piece, item = incomplete.nonzero()[0].tolist()
+        raise TokenError(
+            f"piece {piece} has {samples[piece, item]} samples in {lengths[piece, item]} frames of {hop}: a piece that others "
+            f"follow must end with a whole frame; cut the audio at multiples of {hop}, or decode the pieces one by one"
+        )
+    total = samples.sum(0)
+    if (total > torch.iinfo(given.dtype).max).any():
+        raise TokenError(f"{int(total.max())} samples do not fit into num_samples of {given.dtype}; join fewer pieces")
+    return total.to(given)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu())
