@@ -87,7 +87,7 @@ class TokenSpec:
     def _check_codebooks(self) -> None:
         self._set("codebook_sizes", _integers("codebook sizes", self.codebook_sizes, 2, 2**63))
         self._set("roles", _words("roles", self.roles))
-        self._or_default("codebook_ids", lambda what, ids: _integers(what, ids, 0, MOST) or self._default(what))
+        self._or_default("codebook_ids", lambda what, ids: _integers(what, ids, 0, MOST) or self.default(what))
         if not self.codebook_sizes or not all(self.roles):
             raise TokenError("a spec needs codebook sizes and a word for the role of each")
         if not len(self.codebook_sizes) == len(self.roles) == len(self.codebook_ids):
@@ -103,10 +103,10 @@ class TokenSpec:
 
     def _or_default(self, field: str, check: Callable[[str, Any], tuple[Any, ...]]) -> tuple[Any, ...]:
         given = getattr(self, field)
-        self._set(field, self._default(field) if isinstance(given, Computed) else check(field, given))
+        self._set(field, self.default(field) if isinstance(given, Computed) else check(field, given))
         return getattr(self, field)
 
-    def _default(self, field: str) -> Computed:
+    def default(self, field: str) -> Computed:
         """What codebook_ids, conditions and decodable are where nothing is said."""
         if field == "codebook_ids":
             return Computed(range(len(self.codebook_sizes)))
@@ -185,7 +185,7 @@ class TokenSpec:
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default
         }
         for key in ("codebook_ids", "conditions", "decodable"):
-            if getattr(self, key) == self._default(key):
+            if getattr(self, key) == self.default(key):
                 data.pop(key, None)
             else:
                 data[key] = getattr(self, key)
@@ -217,10 +217,11 @@ def common(specs: Sequence[TokenSpec], of_selections: bool = False) -> TokenSpec
     Images of ordered tokens may have different numbers of positions; the result has the most. Unknown weights ("") go with any,
     and the result's are unknown unless all are equal. `of_selections`: codebooks may differ. Raises TokenError.
     """
+    specs = list(dict.fromkeys(specs))
     first, longest = specs[0], max(specs, key=lambda spec: spec.positions or 0)
     decisive = ["name", "modality", "layout", "sample_rate", "hop", "image_size", "positions", "scales"]
     for other in specs:
-        whole = longest.prefix(other.positions) if other.positions and longest.position_prefixes else longest
+        whole = longest.prefix(other.positions) if other.positions in (longest.prefix_lengths or ()) else longest
         for field in decisive if of_selections else [*decisive, "codebook_sizes", "codebook_ids"]:
             mine, theirs = getattr(whole, field), getattr(other, field)
             if mine != theirs:
@@ -241,6 +242,7 @@ def common(specs: Sequence[TokenSpec], of_selections: bool = False) -> TokenSpec
 
 def combined(specs: Sequence[TokenSpec]) -> TokenSpec:
     """The spec of different codebooks of one tokenizer together: the reverse of `select`. Raises TokenError."""
+    specs = sorted(specs, key=lambda spec: spec.codebook_ids)
     entries = sorted(
         (i, size, role)
         for spec in specs
@@ -290,6 +292,8 @@ def _integers(what: str, value: Any, low: int, high: int = 2**31) -> tuple[int, 
 
 def _words(what: str, value: Any) -> tuple[str, ...]:
     entries = _entries(what, value)
-    if not all(isinstance(entry, str) for entry in entries):
-        raise TokenError(f"{what} must be text, got {short(value)}")
+    try:
+        "".join(entries).encode()
+    except (TypeError, UnicodeEncodeError) as error:
+        raise TokenError(f"{what} must be text, got {short(value)}") from error
     return tuple(map(str, entries))

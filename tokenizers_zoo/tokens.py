@@ -4,8 +4,9 @@ One layout for all systems: `codes` is int64 (B, K, T) = (item, codebook, positi
 a 1D image tokenizer one, a binary token one codebook of size 2 per bit. Positions past an item's length hold -1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from .tokfile import PAD
 
 __all__ = ["PAD", "TokenSpec", "Tokens"]
 
+STORED = {torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64}
+STORED |= {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64}  # what indexes, compares and saves
 Numbers = Tensor | np.ndarray[Any, Any] | Sequence[Any]
 
 
@@ -35,6 +38,7 @@ class Tokens:
 
     def __init__(
         self,
+        /,
         codes: Numbers,
         spec: TokenSpec,
         lengths: Numbers | None = None,
@@ -60,7 +64,7 @@ class Tokens:
         if self.lengths.shape != (len(codes),):
             raise TokenError(f"lengths must have one entry an item ({len(codes)}), got {tuple(self.lengths.shape)}")
         if len(codes) and not (int(self.lengths.min()) >= 0 and int(self.lengths.max()) <= codes.shape[-1]):
-            raise TokenError(f"lengths must lie in 0..{codes.shape[-1]}, got {self.lengths.tolist()}")
+            raise TokenError(f"lengths must lie in 0..{codes.shape[-1]}, got {short(self.lengths.tolist())}")
         valid = self.mask[:, None]
         limits = torch.tensor(sizes, device=codes.device)[:, None]
         if ((codes < 0) | (codes >= limits)).logical_and(valid).any():
@@ -76,14 +80,16 @@ class Tokens:
             raise TokenError(f"{self.spec.name} has no condition {unknown[0]!r} (it knows: {known}); leave it out")
         for name, value in self.conditions.items():
             if not isinstance(value, Tensor):
-                raise TokenError(f"condition {name!r} must be a tensor, got {type(value).__name__}; wrap it in torch.tensor")
+                raise TokenError(f"condition {name!r} must be a tensor, got {type(value).__name__}; torch.tensor makes one")
+            if value.dtype not in STORED or value.layout != torch.strided:
+                raise TokenError(f"condition {name!r} must be a dense tensor of a common dtype, got {value.dtype}; convert it")
             if not value.ndim or len(value) != len(self):
                 raise TokenError(
                     f"condition {name!r} must have one entry an item ({len(self)}), got shape {tuple(value.shape)}; "
                     f"repeat what is the same for all"
                 )
         samples = self.conditions.get("num_samples", self.lengths)
-        if samples.ndim != 1 or not _is_integral(samples) or (len(samples) and int(samples.min()) < 0):
+        if samples.ndim != 1 or not _is_integral(samples) or (samples.long() < 0).any():
             raise TokenError("condition 'num_samples' must be integers >= 0, one an item; it counts samples")
 
     @property
@@ -119,7 +125,7 @@ class Tokens:
         array = np.arange(len(self))[index.cpu().numpy() if isinstance(index, Tensor) else index]
         if array.ndim > 1:
             raise IndexError(f"items of Tokens have one index, got {index!r}; for codebooks and positions index tokens.codes")
-        chosen = torch.from_numpy(np.atleast_1d(array))
+        chosen = torch.from_numpy(np.ascontiguousarray(np.atleast_1d(array)))
         lengths = self.lengths[chosen]
         longest = int(lengths.max()) if len(lengths) else 0
         codes = self.codes[chosen.to(self.codes.device), :, :longest]
@@ -174,17 +180,16 @@ class Tokens:
 
         What does not decide decoding (causality, licence, ...) may differ and is that of the first.
         """
-        batches = _on_one_device(batches)
-        spec = common([t.spec for t in batches])
+        spec = common([t.spec for t in _some(batches)])
         for other in batches[1:]:
             for name in batches[0].conditions.keys() | other.conditions.keys():
                 first, second = (_form(t.conditions.get(name)) for t in (batches[0], other))
                 if first != second:
                     raise TokenError(f"cannot combine tokens: condition {name!r} is {first} in one and {second} in another")
         longest = max(t.codes.shape[-1] for t in batches)
-        codes = torch.cat([_padded(t.codes, longest) for t in batches])
+        codes = _cat([_padded(t.codes, longest) for t in batches])
         text = [caption for t in batches for caption in t.text or [""] * len(t)]
-        conditions = {k: torch.cat([t.conditions[k] for t in batches]) for k in batches[0].conditions}
+        conditions = {k: _cat([t.conditions[k] for t in batches]) for k in batches[0].conditions}
         return Tokens(codes, spec, torch.cat([t.lengths for t in batches]), text, **conditions)
 
     @staticmethod
@@ -194,8 +199,7 @@ class Tokens:
         `num_samples` add up, so each piece but an item's last must end with a whole frame. Text and other conditions are the
         same in all pieces that have them. Raises TokenError otherwise.
         """
-        pieces = _on_one_device(pieces)
-        spec = common([t.spec for t in pieces])
+        spec = common([t.spec for t in _some(pieces)])
         if spec.layout != "time" or len({len(t) for t in pieces}) > 1:
             raise TokenError("only tokens with a time layout and equally many streams can be joined; use Tokens.cat for a batch")
         lengths = torch.stack([t.lengths for t in pieces])  # (pieces, B)
@@ -216,13 +220,12 @@ class Tokens:
 
         Text and conditions are the same in all parts that have them. Raises TokenError otherwise.
         """
-        parts = _on_one_device(parts)
-        spec = combined([t.spec for t in parts])
+        spec = combined([t.spec for t in _some(parts)])
         if any(not torch.equal(t.lengths, parts[0].lengths) for t in parts):
             raise TokenError(f"parts of the same items have equal lengths, got {[t.lengths.tolist() for t in parts]}")
         longest = max(t.codes.shape[-1] for t in parts)
-        ids = torch.tensor([i for t in parts for i in t.spec.codebook_ids], device=parts[0].codes.device)
-        codes = torch.cat([_padded(t.codes, longest) for t in parts], dim=1)[:, ids.argsort()]
+        ids = np.concatenate([t.spec.codebook_ids for t in parts])
+        codes = _cat([_padded(t.codes, longest) for t in parts], dim=1)[:, ids.argsort()]
         text, conditions = _merged(parts)
         return Tokens(codes, spec, parts[0].lengths, text, **conditions)
 
@@ -271,26 +274,26 @@ def _captions(text: Sequence[str] | None, count: int) -> tuple[str, ...] | None:
     """One string an item; None if all are empty."""
     if text is None:
         return None
-    if isinstance(text, str | bytes) or not all(isinstance(caption, str) for caption in text):
-        raise TokenError('text must be a list with one string an item, "" for none')
-    captions = tuple(map(str, text))
-    if len(captions) != count:
-        raise TokenError(f"text must have one string an item ({count}), got {len(captions)}")
+    captions = tuple(text) if isinstance(text, Iterable) and not isinstance(text, str | bytes) else ()
+    if len(captions) != count or not all(isinstance(caption, str) for caption in captions):
+        raise TokenError(f'text must be a list with one string an item ({count}), "" for none; got {short(text)}')
     try:
         "".join(captions).encode()
     except UnicodeEncodeError as error:
         raise TokenError(f"text must be valid Unicode ({error})") from error
-    return captions if any(captions) else None
+    return tuple(map(str, captions)) if any(captions) else None
 
 
-def _on_one_device(batches: Sequence[Tokens]) -> list[Tokens]:
-    batches = list(batches)
+def _some(batches: Sequence[Tokens]) -> Sequence[Tokens]:
     if not batches:
         raise TokenError("nothing to combine: give at least one Tokens")
-    if wrong := [t for t in batches if not isinstance(t, Tokens)]:
-        raise TokenError(f"only Tokens can be combined, got {type(wrong[0]).__name__}")
-    device = batches[0].codes.device
-    return [t if t.codes.device == device else t.to(device) for t in batches]
+    if isinstance(batches, Tokens) or not all(isinstance(t, Tokens) for t in batches):
+        raise TokenError("give a list of Tokens, [a, b, ...]")
+    return batches
+
+
+def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    return torch.cat([tensor.to(tensors[0].device) for tensor in tensors], dim)
 
 
 def _padded(codes: Tensor, positions: int) -> Tensor:

@@ -16,7 +16,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from reprlib import repr as short
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from .errors import TokenError
-from .spec import OPTIONAL, Computed, TokenSpec
+from .spec import OPTIONAL, TokenSpec
 
 PAD = -1
 VERSION = 2
@@ -57,10 +57,10 @@ def to_bytes(parts: Parts) -> bytes:
     tensors |= {f"condition.{k}": v.detach().cpu().contiguous().clone() for k, v in parts.conditions.items()}
     if parts.text:
         captions = [caption.encode() for caption in parts.text]
-        tensors["text"] = torch.tensor(list(b"".join(captions)), dtype=torch.uint8)
-        tensors["text_ends"] = torch.tensor([len(caption) for caption in captions]).cumsum(0).to(torch.int32)
+        tensors["text"] = torch.frombuffer(bytearray(b"".join(captions)), dtype=torch.uint8)
+        tensors["text_ends"] = torch.tensor(list(accumulate(map(len, captions))), dtype=torch.int32)
     spec = parts.spec.to_json()
-    if parts.spec.conditions == _conditions_of_version_1(parts.spec, parts.conditions):
+    if parts.spec.conditions == _known_to_version_1(parts.spec, parts.conditions):
         spec.pop("conditions", None)
     version = "2" if parts.text or LATER & spec.keys() else "1"
     header = {"version": version, "crc32": "00000000", "spec": spec}
@@ -72,7 +72,6 @@ def to_bytes(parts: Parts) -> bytes:
 
 def from_bytes(data: bytes) -> Parts:
     """Parses and verifies all but the codes' range. Raises TokenError that says what is wrong."""
-    data = bytes(data)
     stored = _CRC.search(data[:HEADER])
     if stored is None:
         raise TokenError("not a .tok file; give a file that `tokenizers-zoo encode` or Tokens.save wrote")
@@ -87,7 +86,7 @@ def from_bytes(data: bytes) -> Parts:
     conditions = {k.removeprefix("condition."): v for k, v in tensors.items() if k.startswith("condition.")}
     spec = TokenSpec.from_json(header["spec"])
     if header["version"] == "1":
-        spec = replace(spec, conditions=_conditions_of_version_1(spec, conditions))
+        spec = replace(spec, conditions=_known_to_version_1(spec, conditions))
     _refuse_unknown("conditions", conditions, {*spec.conditions} - {"text"})
     _refuse_unknown("tensors", tensors, {"codes", "lengths", "text", "text_ends", *(f"condition.{k}" for k in conditions)})
     lengths = _tensor(tensors, "lengths", torch.int32)
@@ -134,9 +133,9 @@ def _refuse_unknown(what: str, names: Iterable[str], known: set[str]) -> None:
         raise TokenError(f"this .tok file has {what} that nothing here knows: {short(unknown[0])}; upgrade tokenizers-zoo")
 
 
-def _conditions_of_version_1(spec: TokenSpec, present: Iterable[str]) -> tuple[str, ...]:
-    """A file of version 1 does not list what its tokenizer knows: the default, and what is there."""
-    return tuple(dict.fromkeys([*replace(spec, conditions=Computed()).conditions, *sorted(present)]))
+def _known_to_version_1(spec: TokenSpec, present: Iterable[str]) -> tuple[str, ...]:
+    """Files of version 1 do not list the conditions that a tokenizer knows: the default, and what is there."""
+    return tuple(dict.fromkeys([*spec.default("conditions"), *sorted(present)]))
 
 
 def _tensor(tensors: dict[str, Tensor], name: str, dtype: torch.dtype) -> Tensor:
