@@ -182,7 +182,7 @@ def test_json_of_another_kind_is_refused() -> None:
     for data in ([], None, "spec", 3, {}, {"name": "x"}, {3: 4}):
         with pytest.raises(TokenError, match="not a token spec"):
             TokenSpec.from_json(data)  # type: ignore[arg-type]
-    with pytest.raises(TokenError, match="unknown field 'window'.*upgrade"):
+    with pytest.raises(TokenError, match=r"unknown field 'window'.*upgrade"):
         TokenSpec.from_json({**SPEECH.to_json(), "window": 3})
 
 
@@ -218,7 +218,7 @@ def test_ordered_tokens_of_several_lengths_go_together() -> None:
     assert common([CAPTIONED.prefix(8), CAPTIONED, CAPTIONED.prefix(16)]) == CAPTIONED
     assert common([SCALES.prefix(5), SCALES, SCALES.prefix(1)]) == SCALES
     for a, b in ((GROUPED, replace(GROUPED, positions=8)), (SCALES, replace(SCALES, positions=10, scales=(1, 3)))):
-        with pytest.raises(TokenError, match="positions|prefix"):
+        with pytest.raises(TokenError, match="positions"):
             common([a, b])
 
 
@@ -231,5 +231,5 @@ def test_combined_is_the_reverse_of_select(spec: TokenSpec) -> None:
         assert combined([first, last]) == spec
     with pytest.raises(TokenError, match="different codebooks"):
         combined([first, first])
-    with pytest.raises(TokenError, match="cannot combine.*name"):
+    with pytest.raises(TokenError, match=r"cannot combine.*name"):
         combined([first, replace(last, name="x")])

@@ -221,7 +221,8 @@ def common(specs: Sequence[TokenSpec], of_selections: bool = False) -> TokenSpec
     first, longest = specs[0], max(specs, key=lambda spec: spec.positions or 0)
     decisive = ["name", "modality", "layout", "sample_rate", "hop", "image_size", "positions", "scales"]
     for other in specs:
-        whole = longest.prefix(other.positions) if other.positions in (longest.prefix_lengths or ()) else longest
+        n = other.positions
+        whole = longest.prefix(n) if n and n in (longest.prefix_lengths or ()) else longest
         for field in decisive if of_selections else [*decisive, "codebook_sizes", "codebook_ids"]:
             mine, theirs = getattr(whole, field), getattr(other, field)
             if mine != theirs:
