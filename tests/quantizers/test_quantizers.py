@@ -15,7 +15,6 @@ from tokenizers_zoo.quantizers import (
     EMAVectorQuantizer,
     FactorizedVectorQuantizer,
     ResidualQuantizer,
-    SplitQuantizer,
     VectorQuantizer,
 )
 
@@ -41,6 +40,43 @@ def test_fsq_equals_the_reference_grid() -> None:
     latents = torch.randn(2, 50, 4) * 2
     _, codes = reference.FSQ([8, 8, 5, 5])(latents)
     assert torch.equal(FSQ([8, 8, 5, 5]).encode(latents)[:, 0], codes.long())
+
+
+SWEEP = torch.linspace(-6, 6, 1201)
+
+
+@pytest.mark.parametrize("levels", [[2], [2, 5], [5, 2, 4, 2, 3], [8, 2, 7], [8, 5, 5]])
+def test_fsq_levels_do_not_bend_each_other(levels: list[int]) -> None:
+    """Each dimension has its levels, evenly spaced and all reachable, and is rounded as if it were alone."""
+    quantizer = FSQ(levels)
+    for place, level in enumerate(levels):
+        latents = torch.zeros(1, len(SWEEP), len(levels))
+        latents[..., place] = SWEEP
+        values = quantizer(latents).latents[0, :, place]
+        assert torch.equal(values, FSQ([level])(SWEEP[None, :, None]).latents[0, :, 0])
+        assert torch.equal(values, values.sort().values)
+        steps = values.unique().diff()
+        assert len(steps) == level - 1
+        torch.testing.assert_close(steps, steps[:1].expand(level - 1))
+    assert FSQ([2])(torch.tensor([[[-0.1], [0.1]]])).latents.flatten().tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize("levels", [[2], [2, 5], [5, 2, 4, 2, 3], [8, 5, 5]])
+def test_fsq_codes_and_values_are_inverse(levels: list[int]) -> None:
+    quantizer = FSQ(levels)
+    codes = torch.arange(math.prod(levels))[None, None]
+    values = quantizer.decode(codes)
+    assert len(values[0].unique(dim=0)) == math.prod(levels)
+    latents = torch.randn(8, 4000, len(levels)) * 3
+    result = quantizer(latents)
+    torch.testing.assert_close(quantizer.decode(result.codes), result.latents)
+    assert result.codes.unique().numel() == math.prod(levels)  # every code is reached
+
+
+@pytest.mark.parametrize("levels", [[], [1, 5], [0], [-3]])
+def test_fsq_needs_two_levels(levels: list[int]) -> None:
+    with pytest.raises(ValueError, match="at least 2 levels"):
+        FSQ(levels)
 
 
 def test_signs_equal_lookup_free_quantization() -> None:
@@ -116,6 +152,13 @@ def test_quantizer_dropout_uses_fewer_levels_in_training_only() -> None:
     assert used.max() == 3
     assert (result.codes[:, 0] >= 0).all()
     assert result.perplexity.isfinite().all()
+
+
+def test_residual_codes_of_dropped_levels_decode_to_what_was_left() -> None:
+    quantizer = ResidualQuantizer(FactorizedVectorQuantizer(64, 16, 8), 4, dropout=1.0).train()
+    result = quantizer(torch.randn(20, 6, 16))
+    assert (result.codes < 0).any()
+    torch.testing.assert_close(quantizer.decode(result.codes), result.latents)
 
 
 def test_every_level_commits_the_encoder() -> None:

@@ -42,7 +42,7 @@ class MovingAverageCodebook(nn.Module):
         self._forget()
 
     def _forget(self) -> None:
-        self._started = False  # as `initted`, once the host has asked
+        self.started = False  # as `initted`, once the host has asked
         self._first: Tensor | None = None  # how many vectors the start saw, until the first step
         # sums and counts since the last step; no buffer, because DDP would overwrite it by that of the first process
         self._gathered: Tensor | None = None
@@ -56,7 +56,8 @@ class MovingAverageCodebook(nn.Module):
         """Gathers vectors (N, dim) and the codes (N,) they chose; where the step ends, moves the rows. For training mode only."""
         size, dim = self.embed.shape[1:]
         found = _tally(vectors, codes, size)
-        found = found if self._gathered is None else self._gathered + found
+        if self._gathered is not None:
+            found += self._gathered
         self._gathered = None if step_ends else found
         if not step_ends:
             return
@@ -78,7 +79,7 @@ class MovingAverageCodebook(nn.Module):
     @torch.no_grad()
     def start(self, vectors: Tensor) -> None:
         """k-means over (N, dim), unless the codebook has started."""
-        if not (self._started or self.initted):
+        if not self.initted:
             size, dim = self.embed.shape[1:]
             rows = _draw(vectors, size)
             for _ in range(ROUNDS):
@@ -88,11 +89,12 @@ class MovingAverageCodebook(nn.Module):
             self.cluster_size.copy_(counts.T)
             self.embed_avg.copy_(rows * counts)
             self._set_rows()
-            noise = torch.randn_like(rows) if _place()[0] == 0 else torch.zeros_like(rows)
-            noise = _sum(noise) * (JITTER * rows.std(0, correction=0)).clamp(min=1e-4)
-            self._replace(counts[:, 0] == 0, _draw(vectors, size) + noise, counts.mean())
+            if not counts.all():
+                noise = _sum(torch.randn_like(rows) if _place()[0] == 0 else torch.zeros_like(rows))
+                noise *= (JITTER * rows.std(0, correction=0)).clamp(min=1e-4)
+                self._replace(counts[:, 0] == 0, _draw(vectors, size) + noise, counts.mean())
             self.initted.fill_(True)
-        self._started = True
+        self.started = True
 
     def _set_rows(self) -> None:
         total = self.cluster_size.sum()

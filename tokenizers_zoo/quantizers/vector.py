@@ -71,7 +71,7 @@ class EMAVectorQuantizer(Quantizer):
 
     def forward(self, latents: Tensor) -> Quantized:
         vectors = latents.detach().flatten(0, 1)
-        if self.training:
+        if self.training and not self.learner.started:
             self.learner.start(vectors)
         codes = nearest(latents.detach(), self.codebook)
         quantized = F.embedding(codes, self.codebook)
