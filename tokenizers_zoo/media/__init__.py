@@ -1,7 +1,8 @@
 """Audio and Images: what every tokenizer takes and gives; reading and writing files."""
 
 from .audio import AUDIO_SUFFIXES, Audio, AudioSource, as_audio
-from .images import IMAGE_SUFFIXES, Images, ImageSource, as_images
+from .imagefile import IMAGE_SUFFIXES
+from .images import Images, ImageSource, as_images
 
 SUFFIXES = {"audio": AUDIO_SUFFIXES, "image": IMAGE_SUFFIXES}
 

@@ -1,31 +1,32 @@
 """Images: RGB pictures of one size, from whatever holds them.
 
-Rules: EXIF orientation is applied, the first frame of an animation is taken, transparency is laid over white, everything becomes
-RGB, 16-bit greyscale keeps its precision, 16-bit colour is read as 8 bits (Pillow).
+Rules: EXIF orientation is applied, the first frame of an animation is taken, colours become sRGB and transparency is laid over
+white (colour.py). A JPEG of DRAFT times the size asked for, or more, is decoded at 1/2, 1/4 or 1/8 of its size.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import atomic_path, existing
+from ..files import atomic_path
 from .arrays import items, to_tensor
+from .colour import check_finite, check_range, over_white, planes
+from .imagefile import FileSource, is_file_source, opened
+from .resize import Box, Picture, Plane, Size, covering, resize_crop
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ImageSource: TypeAlias = Union[str, Path, "np.ndarray[Any, Any]", Tensor, "Image", "Images", Sequence["ImageSource"]]
+ImageSource: TypeAlias = Union[FileSource, "np.ndarray[Any, Any]", Tensor, "Images", Sequence["ImageSource"]]
 
 IMAGE_FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # that are written
-IMAGE_SUFFIXES = IMAGE_FORMATS  # that a folder is searched for
+DRAFT = 4  # what is left of a JPEG that is shrunk while it is decoded, in units of the size asked for, at least
+FULL = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
 
 class Images:
@@ -40,28 +41,13 @@ class Images:
 
     @classmethod
     def load(cls, path: str | Path) -> "Images":
-        """One PNG, JPEG, WebP or BMP file. Raises InputError if it is damaged."""
-        from PIL import Image
-
-        path = existing(path)
-        with _pillow(str(path)), Image.open(path) as image:
-            return cls.from_pil(image)
+        """One picture file of any type in `SUFFIXES`, at its full size. Raises InputError if it is damaged."""
+        return cls(_read(path, None))
 
     @classmethod
     def from_pil(cls, image: "Image") -> "Images":
-        """One PIL image of any mode, by the rules above."""
-        from PIL import ImageOps
-
-        with _pillow("the PIL image"):  # it may be read from its file only now
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I") or image.mode == "F":
-                array = np.array(image, np.float32)
-                array /= 1 if image.mode == "F" else 65535 if image.mode != "I" or (array > 255).any() else 255
-            elif "A" in image.mode or "transparency" in image.info:
-                array = np.array(image.convert("RGBA"))
-            else:
-                array = np.array(image.convert("RGB"))
-        return cls(_pixels(_channel_first(array)))
+        """One PIL image of any mode, by the rules above, at its full size."""
+        return cls(_read(image, None))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -73,22 +59,19 @@ class Images:
     def __iter__(self) -> Iterator["Images"]:
         return (self[i] for i in range(len(self)))
 
+    def __repr__(self) -> str:
+        return f"Images(pixels {tuple(self.pixels.shape)}, {self.pixels.dtype}, {self.pixels.device})"
+
     def to(self, device: torch.device | str) -> "Images":
         """The same images on `device`."""
         return Images(self.pixels.to(device))
 
-    def resize_crop(self, size: int, where: float = 0.5) -> "Images":
-        """The shorter side resized to `size` (bicubic, antialiased, clamped to [0, 1]), then `size` x `size` of it.
+    def resize_crop(self, size: int | Size, where: float = 0.5) -> "Images":
+        """Resized (bicubic, antialiased, clamped to [0, 1]) to cover `size`, a side or (height, width), and cropped to it.
 
         where: 0 crops at the top and left, 0.5 the centre, 1 at the bottom and right.
         """
-        height, width = self.pixels.shape[-2:]
-        pixels, short = self.pixels, min(height, width)
-        if short != size:
-            scaled = [max(size, round(side * size / short)) for side in (height, width)]
-            pixels = F.interpolate(pixels, scaled, mode="bicubic", antialias=True).clamp(0, 1)
-        top, left = (int((side - size) * where) for side in pixels.shape[-2:])
-        return Images(pixels[..., top : top + size, left : left + size])
+        return Images(_resize_crop(self.pixels, _target(size), where).to(self.pixels))
 
     def save(self, path: str | Path) -> None:
         """Writes one image as PNG, JPEG or WebP (quality 95), or BMP, rounded to 8 bits; the file appears whole or not at all."""
@@ -104,39 +87,73 @@ class Images:
             Image.fromarray(array).save(temporary, quality=95)  # PNG and BMP have no quality and ignore it
 
 
-def as_images(source: ImageSource, size: int) -> Images:
-    """Anything -> (B, 3, size, size) through `resize_crop`, each image on its own.
+def as_images(source: ImageSource, size: int | Size, where: float = 0.5) -> Images:
+    """Anything -> (B, 3, height, width) through `resize_crop`, each image on its own. size: a side, or (height, width).
 
+    Files are paths, encoded bytes, binary file objects, rows {"bytes", "path"} of a Hugging Face dataset, or PIL images.
     Arrays are channel-last ((H, W), (H, W, 1|3|4), (B, H, W, 3)), tensors channel-first ((H, W), (1|3|4, H, W), (B, 3, H, W)).
     Raises InputError that names the fix for everything else.
     """
-    from PIL import Image
-
-    if isinstance(source, str | Path):
-        return Images.load(source).resize_crop(size)
+    target = _target(size)
+    if is_file_source(source):
+        return Images(_read(source, target, where))
     if isinstance(source, np.ndarray | Tensor):
-        return Images(_pixels(_channel_first(source))).resize_crop(size)
+        return Images(_resize_crop(_checked(_channel_first(source)), target, where))
     if isinstance(source, Images):
-        return Images(_pixels(source.pixels)).resize_crop(size)
-    if isinstance(source, Image.Image):
-        return Images.from_pil(source).resize_crop(size)
-    return Images(torch.cat([as_images(item, size).pixels for item in items(source, "images")]))
+        return Images(_resize_crop(_checked(source.pixels), target, where).to(source.pixels.device))
+    return Images(torch.cat([as_images(item, target, where).pixels for item in items(source, "images")]))
 
 
-@contextmanager
-def _pillow(name: str) -> Iterator[None]:
-    """What Pillow says of a damaged or huge image, as InputError; what it says of damaged metadata is not passed on."""
+def _target(size: int | Size) -> Size:
+    sides = list(size) if isinstance(size, tuple | list) else [size, size]
+    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and side > 0 for side in sides):
+        raise InputError(f"a size is a positive whole number of pixels, or (height, width) of them; got {size!r}")
+    return int(sides[0]), int(sides[1])
+
+
+def _read(source: FileSource, target: Size | None, where: float = 0.5) -> Tensor:
+    """(1, 3, height, width) of a file or a PIL image; target None for all of it."""
     from PIL import Image
 
+    with opened(source) as image:
+        size: tuple[float, float] | None = None
+        if target and not isinstance(source, Image.Image):  # the caller's own image stays as it is
+            size = _draft(image, target)
+        read = planes(image)
+        picture = Picture(size or (image.height, image.width), lambda box: read(image.crop(box)), _orientation(image))
+        height, width = target or picture.upright
+        return resize_crop(picture, (int(height), int(width)), where)[None]
+
+
+def _draft(image: "Image", target: Size) -> tuple[float, float] | None:
+    """Lets a JPEG shrink while it is decoded; its size then, exactly, or None."""
+    picture = Picture((image.height, image.width), lambda box: [], _orientation(image))
+    height, width = covering(picture.upright, target)[:: -1 if picture.turned else 1]
+    drafted = image.draft(None, (DRAFT * width, DRAFT * height))
+    return (drafted[1][3], drafted[1][2]) if drafted else None
+
+
+def _orientation(image: "Image") -> int:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"cannot read {name} as an image ({error}); check the file or export it again") from error
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # damaged metadata does not matter
+        return 1
+
+
+def _resize_crop(pixels: Tensor, target: Size, where: float) -> Tensor:
+    return torch.stack([resize_crop(_picture(image), target, where) for image in pixels.detach().cpu()])
+
+
+def _picture(image: Tensor) -> Picture:
+    """Of pixels (1|3|4, H, W) that were checked."""
+
+    def read(box: Box) -> Iterator[Plane]:
+        left, top, right, bottom = box
+        piece = image[:, top:bottom, left:right].float() / FULL.get(image.dtype, 1)
+        for plane in piece[:3]:
+            yield (over_white(plane, piece[3]) if len(piece) == 4 else plane).contiguous().numpy()
+
+    return Picture((image.shape[1], image.shape[2]), read)
 
 
 def _channel_first(source: "np.ndarray[Any, Any] | Tensor") -> Tensor:
@@ -148,30 +165,16 @@ def _channel_first(source: "np.ndarray[Any, Any] | Tensor") -> Tensor:
     return array.movedim(-1, -3)
 
 
-def _pixels(array: Tensor) -> Tensor:
-    """(H, W), (C, H, W) or (B, C, H, W) of any accepted type -> float (B, 3, H, W) in [0, 1]."""
+def _checked(array: Tensor) -> Tensor:
+    """(H, W), (C, H, W) or (B, C, H, W) of any accepted type and values -> (B, C, H, W)."""
     if array.ndim not in (2, 3, 4) or (array.ndim > 2 and array.shape[-3] not in (1, 3, 4)):
         shape = tuple(array.shape)
         raise InputError(f"image tensors are (H, W), (C, H, W) or (B, C, H, W) with 1, 3 or 4 channels; got {shape}")
     if not array.numel():
         raise InputError(f"there is no image in an array of shape {tuple(array.shape)}")
-    array = array[None] if array.ndim == 2 else array
-    array = array[None] if array.ndim == 3 else array
-    full = {torch.uint8: 255.0, torch.uint16: 65535.0}
-    if array.dtype in full:
-        pixels = array.float() / full[array.dtype]
-    elif array.is_floating_point():
-        pixels = array.float()
-        if not pixels.isfinite().all():
-            raise InputError(f"{int((~pixels.isfinite()).sum())} pixels are NaN or infinite; repair or drop the image")
-        low, high = float(pixels.min()), float(pixels.max())
-        if low < -1e-3 or high > 1 + 1e-3:
-            fix = "map [-1, 1] by (x + 1) / 2" if low < -1e-3 and high <= 1 + 1e-3 else "divide 8-bit values by 255"
-            raise InputError(f"float pixels must lie in [0, 1], got {low:.3g}..{high:.3g}: {fix}")
-        pixels = pixels.clamp(0, 1)
-    else:
+    if array.is_floating_point():
+        check_finite(int((~array.isfinite()).sum()))
+        check_range(float(array.min()), float(array.max()))
+    elif array.dtype not in FULL:
         raise InputError(f"pixels of type {array.dtype} are not understood; give float in [0, 1], uint8 or uint16")
-    if pixels.shape[1] == 4:
-        alpha = pixels[:, 3:]
-        pixels = pixels[:, :3] * alpha + (1 - alpha)
-    return pixels.expand(-1, 3, -1, -1).contiguous()
+    return array.reshape(-1, array.shape[-3] if array.ndim > 2 else 1, *array.shape[-2:])

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..manifest import Row, of_split, read_manifest
-from ..media import SUFFIXES, Images
+from ..media import SUFFIXES, as_images
 from .data import Batch, Draws, MediaData, seeded
 
 
@@ -53,9 +53,9 @@ class ImageData(MediaData):
 
     def _read(self, row: Row, generator: torch.Generator) -> Batch:
         where, mirror = torch.rand(2, generator=generator).tolist()
-        pixels = Images.load(row.path).resize_crop(self.image_size, where).pixels[0]
+        pixels = as_images(row.path, self.image_size, where).pixels[0]
         return {"media": pixels.flip(-1) if mirror < 0.5 else pixels, "text": row.text}
 
     def read_fixed(self, row: Row, generator: torch.Generator) -> Batch:
         """The centre of a photo."""
-        return {"media": Images.load(row.path).resize_crop(self.image_size).pixels[0], "text": row.text}
+        return {"media": as_images(row.path, self.image_size).pixels[0], "text": row.text}
