@@ -19,7 +19,7 @@ from tokenizers_zoo.cli import main
 from tokenizers_zoo.eval import distribution, image, neural, probe, speech, systems
 from tokenizers_zoo.eval.base import System
 from tokenizers_zoo.eval.suite import Data, Suite, codebooks, evaluate, summarise
-from tokenizers_zoo.eval.systems import PAYLOAD, Original, Picture, Resynthesised, Tokenized, ogg_payload
+from tokenizers_zoo.eval.systems import PAYLOAD, Original, Picture, Tokenized, ogg_payload
 from tokenizers_zoo.manifest import Row
 from tokenizers_zoo.teachers.recognizer import SpeechRecognizer
 
@@ -240,15 +240,23 @@ def test_a_suite_is_for_one_modality(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "dm-codec-tiny is for audio" in capsys.readouterr().err
 
 
-def test_semantic_codes_through_the_auxiliary_decoder() -> None:
+def test_a_second_output_is_a_row_of_the_table() -> None:
     tokenizer, clip = small("lm-spt-12.5hz-24k"), tz.Audio(torch.randn(1, 1, 9000) * 0.1, 16000)
-    system = Resynthesised(tokenizer)
+    system = Tokenized(tokenizer, output="auxiliary")
     assert system.name == "lm-spt-12.5hz-24k, 1 codebook, auxiliary decoder"
-    assert [type(listed) for listed in systems.tokenized(tokenizer, [1], [])] == [Tokenized, Tokenized, Resynthesised]
+    names = [listed.name for listed in systems.tokenized(tokenizer, [], [])]
+    assert names == ["lm-spt-12.5hz-24k", "lm-spt-12.5hz-24k, 1 codebook, auxiliary decoder"]
     decoded, found = system.roundtrip(clip)
     assert (decoded.sample_rate, decoded.waveform.shape[-1]) == (16000, 9000)
     assert found["codes"].shape == (1, 8)  # 9000 samples at 16 kHz are 7.03 frames of 1920 at 24 kHz
     assert found["bits"] == 8 * 14 + 32
+
+
+def test_only_what_a_tokenizer_can_decode_is_listed() -> None:
+    speech = [listed.name for listed in systems.tokenized(small("lm-spt-tiny"), [1, 7, 8], [32])]
+    assert [name.removeprefix("lm-spt-tiny") for name in speech][:3] == ["", ", 1 codebook", ", 7 codebooks"]
+    assert "lm-spt-tiny, 8 codebooks" not in speech
+    assert [listed.name for listed in systems.tokenized(small("titok-tiny"), [1], [32])] == ["titok-tiny"]
 
 
 def test_clips_come_back_at_the_suites_rate_and_length() -> None:

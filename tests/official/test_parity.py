@@ -83,7 +83,7 @@ def test_lm_spt(name: str, lm_spt: dict[str, Tokenizer]) -> None:
     tokens = tokenizer.encode(io[f"input.{name}.wav"])
     assert torch.equal(tokens.codes, codes)
     found = {
-        "aux": tokenizer.decode_semantic(tokens),
+        "aux": tokenizer.decode(tokens, output="auxiliary"),
         "decoded": tokenizer.decode(tokens),
         "decoded_semantic": tokenizer.decode(tokens.codebooks("semantic")),
         "decoded_first4": tokenizer.decode(tokens.codebooks(4)),
@@ -115,7 +115,7 @@ def test_lm_spt_loses_nothing_by_default(lm_spt: dict[str, Tokenizer]) -> None:
     tokens = whole.encode(wave)
     assert tokens.codes.shape[-1] == 14  # published: 13, the last 1841 samples are lost
     assert whole.decode(tokens).waveform.shape == wave.shape
-    assert whole.decode_semantic(tokens).waveform.shape[-1] == wave.shape[-1] * 2 // 3
+    assert whole.decode(tokens, output="auxiliary").waveform.shape[-1] == wave.shape[-1] * 2 // 3
     cut = wave[..., : 13 * whole.hop]  # whole frames: the two agree
     assert torch.equal(whole.encode(cut).codes, published.encode(cut).codes)
     with pytest.raises(InputError, match="1920 samples"):

@@ -1,8 +1,11 @@
 """What the two halves of a tokenizer are: the types that an assembly may put into its `encoder` and `decoder`."""
 
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 from torch import Tensor, nn
+
+from ..errors import InputError
 
 Count = TypeVar("Count", int, Tensor)
 
@@ -24,7 +27,18 @@ class AudioEncoder(nn.Module):
         return -(-samples // self.hop)
 
 
-class AudioDecoder(nn.Module):
+class Decoder(nn.Module):
+    """What audio and image decoders share.
+
+    options: keywords of forward that a user may choose at decoding (steps, guidance). noise_shape: of the noise that forward
+    takes as `noise`, one draw an item (None: it is deterministic).
+    """
+
+    options: tuple[str, ...] = ()
+    noise_shape: tuple[int, ...] | None = None
+
+
+class AudioDecoder(Decoder):
     """forward(latents (B, T, dim), lengths (B,) in frames or None) -> waveform (B, 1, T * hop); attributes as AudioEncoder."""
 
     dim: int
@@ -37,16 +51,51 @@ class AudioDecoder(nn.Module):
         return frames * self.hop
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Heights and widths in pixels that an encoder takes: multiples of `multiple` from `least` to `most`."""
+
+    multiple: int
+    least: int
+    most: int
+
+    def check(self, height: int, width: int) -> None:
+        """Raises InputError for a size that is not among them, with the nearest one that is."""
+        if (height, width) != (near := self.nearest(height, width)):
+            raise InputError(
+                f"sizes are multiples of {self.multiple} from {self.least} to {self.most} pixels, got {height} x {width}; "
+                f"the nearest is {near[0]} x {near[1]}"
+            )
+
+    def nearest(self, height: int, width: int) -> tuple[int, int]:
+        """The allowed size that is nearest to a picture's: scaled as a whole into the range, then each side rounded."""
+        scale = max(self.least / min(height, width), min(1.0, self.most / max(height, width)))
+        low, high = -(-self.least // self.multiple), self.most // self.multiple
+        sides = [min(max(round(side * scale / self.multiple), low), high) * self.multiple for side in (height, width)]
+        return sides[0], sides[1]
+
+
 class ImageEncoder(nn.Module):
-    """forward(images (B, 3, image_size, image_size) in [0, 1]) -> latents (B, positions, dim)."""
+    """forward(images (B, 3, H, W) in [0, 1]) -> latents (B, positions, dim).
+
+    image_size: pixels a side, the only size or, with `sizes`, the default. layout: how positions are arranged. ordered: whether
+    the first n positions alone can be decoded; the decoder then takes `lengths` (B,) where they differ.
+    """
 
     dim: int
     image_size: int
     positions: int
+    layout: Literal["sequence", "grid"] = "sequence"
+    ordered: bool = False
+    sizes: Sizes | None = None
 
 
-class ImageDecoder(nn.Module):
-    """forward(latents (B, positions, dim)) -> pixels (B, 3, image_size, image_size), unbounded."""
+class ImageDecoder(Decoder):
+    """forward(latents (B, n, dim)) -> pixels (B, 3, H, W), unbounded; n = positions, or fewer where the encoder is ordered.
+
+    Keywords, each only where the tokenizer has it: `size` (height, width), `lengths` (B,), `text` (a string an item), `noise`,
+    and its own `options`.
+    """
 
     dim: int
     image_size: int

@@ -87,10 +87,11 @@ class STFTEncoder(AudioEncoder):
         surplus, margin = -waveform.shape[-1] % self.stride, self.n_fft - self.stride
         left = margin if self.causal else margin // 2
         padded = F.pad(waveform.float(), (left, margin - left + surplus))
-        spectrum = torch.stft(padded, self.n_fft, self.stride, window=self.window, center=False, return_complex=True)
+        window = self.window.float()
+        spectrum = torch.stft(padded, self.n_fft, self.stride, window=window, center=False, return_complex=True)
         magnitude = spectrum.abs().clamp(min=1e-5)
         compressed = spectrum * magnitude.pow(-0.7)
-        return torch.cat([magnitude.log(), compressed.real, compressed.imag], dim=1)
+        return torch.cat([magnitude.log(), compressed.real, compressed.imag], dim=1).to(waveform.dtype)
 
 
 class ISTFTDecoder(AudioDecoder):

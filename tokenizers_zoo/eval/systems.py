@@ -14,35 +14,35 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..media import Audio, Images
-from ..models.lm_spt import LMSPT
 from ..tokenizer import Tokenizer
 from ..tokens import Tokens
 from .base import Item, System
 
 
 class Tokenized(System):
-    """A tokenizer. codebooks, positions: how many of its first codebooks or tokens are decoded; None for all."""
+    """A tokenizer. codebooks, positions: how many of its first codebooks or tokens are decoded; None for all.
 
-    def __init__(self, tokenizer: Tokenizer, codebooks: int | None = None, positions: int | None = None):
-        self.tokenizer, self.codebooks, self.positions = tokenizer, codebooks, positions
+    output: which of the tokenizer's decoders; other than the main one it gets the codebooks that it cannot do without.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, codebooks: int | None = None, positions: int | None = None, output: str = "main"):
+        self.tokenizer, self.codebooks, self.positions, self.output = tokenizer, codebooks, positions, output
         self.weights = tokenizer.weights
-        parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((codebooks, "codebook"), (positions, "token")) if n]
-        self.name = ", ".join([tokenizer.name, *parts])
+        self.roles = () if output == "main" else tokenizer.needs.get(output, ())
+        count = codebooks or sum(role in self.roles for role in tokenizer.roles)
+        parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((count, "codebook"), (positions, "token")) if n]
+        self.name = ", ".join([tokenizer.name, *parts, *([] if output == "main" else [f"{output} decoder"])])
 
     def roundtrip(self, media: Audio | Images) -> tuple[Audio | Images, Item]:
         """One item, its bits and codes."""
         tokens = self.tokenizer.encode(media)
         tokens = tokens.codebooks(self.codebooks) if self.codebooks else tokens
+        tokens = Tokens.combine([tokens.codebooks(role) for role in self.roles]) if self.roles else tokens
         tokens = tokens.prefix(self.positions) if self.positions else tokens
-        decoded = self.decode(tokens)
+        decoded = self.tokenizer.decode(tokens, output=self.output)
         if isinstance(media, Audio) and isinstance(decoded, Audio):
             decoded = fitted(decoded, media)
         return decoded, {"bits": float(tokens.bits[0]), "codes": tokens.codes[0].cpu().numpy()}
-
-    def decode(self, tokens: Tokens) -> Audio | Images:
-        """What is heard or seen of the tokens."""
-        decoded: Audio | Images = self.tokenizer.decode(tokens)
-        return decoded
 
     def latents(self, found: Item) -> Tensor | None:
         """The codebooks' entries, summed or joined as the decoder gets them, (N, D)."""
@@ -51,27 +51,13 @@ class Tokenized(System):
         return self.tokenizer.quantizer.decode(codes)[0].float().cpu()
 
 
-class Resynthesised(Tokenized):
-    """LM-SPT's semantic codes alone, through its auxiliary decoder."""
-
-    tokenizer: LMSPT
-
-    def __init__(self, tokenizer: LMSPT):
-        super().__init__(tokenizer, codebooks=tokenizer.quantizer.counts[0])
-        self.name += ", auxiliary decoder"
-
-    def decode(self, tokens: Tokens) -> Audio:
-        """At the auxiliary decoder's rate."""
-        return self.tokenizer.decode_semantic(tokens)
-
-
 def tokenized(tokenizer: Tokenizer, codebooks: Sequence[int], positions: Sequence[int]) -> list[System]:
-    """The tokenizer whole, at each number of codebooks and of tokens, and what else it can decode a part of its codes with."""
+    """The tokenizer whole, at each number of codebooks and of tokens that it can decode alone, and by its other decoders."""
+    spec = tokenizer.spec
     systems: list[System] = [Tokenized(tokenizer)]
-    systems += [Tokenized(tokenizer, codebooks=n) for n in codebooks]
-    systems += [Tokenized(tokenizer, positions=n) for n in positions]
-    if codebooks and isinstance(tokenizer, LMSPT) and tokenizer.auxiliary:
-        systems += [Resynthesised(tokenizer)]
+    systems += [Tokenized(tokenizer, codebooks=n) for n in codebooks if spec.codebook_prefixes and n <= len(spec.roles)]
+    systems += [Tokenized(tokenizer, positions=n) for n in positions if spec.position_prefixes]
+    systems += [Tokenized(tokenizer, output=output) for output in tokenizer.outputs]
     return systems
 
 

@@ -4,7 +4,7 @@ Rules: EXIF orientation is applied, the first frame of an animation is taken, co
 white (colour.py). A JPEG of DRAFT times the size asked for, or more, is decoded at 1/2, 1/4 or 1/8 of its size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ImageSource: TypeAlias = Union[FileSource, "np.ndarray[Any, Any]", Tensor, "Images", Sequence["ImageSource"]]
+
+Rule: TypeAlias = Callable[[int, int], Size]
 
 IMAGE_FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # that are written
 DRAFT = 4  # what is left of a JPEG that is shrunk while it is decoded, in units of the size asked for, at least
@@ -71,7 +73,7 @@ class Images:
 
         where: 0 crops at the top and left, 0.5 the centre, 1 at the bottom and right.
         """
-        return Images(_resize_crop(self.pixels, _target(size), where).to(self.pixels))
+        return Images(_resize_crop(self.pixels, _rule(size), where).to(self.pixels))
 
     def save(self, path: str | Path) -> None:
         """Writes one image as PNG, JPEG or WebP (quality 95), or BMP, rounded to 8 bits; the file appears whole or not at all."""
@@ -87,48 +89,57 @@ class Images:
             Image.fromarray(array).save(temporary, quality=95)  # PNG and BMP have no quality and ignore it
 
 
-def as_images(source: ImageSource, size: int | Size, where: float = 0.5) -> Images:
-    """Anything -> (B, 3, height, width) through `resize_crop`, each image on its own. size: a side, or (height, width).
+def as_images(source: ImageSource, size: int | Size | Rule, where: float = 0.5) -> Images:
+    """Anything -> (B, 3, height, width) through `resize_crop`, each image on its own.
+
+    size: a side, (height, width), or a rule that gives (height, width) for those of the picture; a batch has one size.
 
     Files are paths, encoded bytes, binary file objects, rows {"bytes", "path"} of a Hugging Face dataset, or PIL images.
     Arrays are channel-last ((H, W), (H, W, 1|3|4), (B, H, W, 3)), tensors channel-first ((H, W), (1|3|4, H, W), (B, 3, H, W)).
     Raises InputError that names the fix for everything else.
     """
-    target = _target(size)
+    rule = _rule(size)
     if is_file_source(source):
-        return Images(_read(source, target, where))
+        return Images(_read(source, rule, where))
     if isinstance(source, np.ndarray | Tensor):
-        return Images(_resize_crop(_checked(_channel_first(source)), target, where))
+        return Images(_resize_crop(_checked(_channel_first(source)), rule, where))
     if isinstance(source, Images):
-        return Images(_resize_crop(_checked(source.pixels), target, where).to(source.pixels.device))
-    return Images(torch.cat([as_images(item, target, where).pixels for item in items(source, "images")]))
+        return Images(_resize_crop(_checked(source.pixels), rule, where).to(source.pixels.device))
+    pictures = [as_images(item, rule, where).pixels for item in items(source, "images")]
+    sizes = {f"{pixels.shape[-2]} x {pixels.shape[-1]}" for pixels in pictures}
+    if len(sizes) > 1:
+        raise InputError(f"images of a batch have one size, these come to {', '.join(sorted(sizes))}: group them, or name a size")
+    return Images(torch.cat(pictures))
 
 
-def _target(size: int | Size) -> Size:
+def _rule(size: int | Size | Rule) -> Rule:
+    if callable(size):
+        return size
     sides = list(size) if isinstance(size, tuple | list) else [size, size]
     if len(sides) != 2 or not all(isinstance(side, int | np.integer) and side > 0 for side in sides):
         raise InputError(f"a size is a positive whole number of pixels, or (height, width) of them; got {size!r}")
-    return int(sides[0]), int(sides[1])
+    return lambda height, width: (int(sides[0]), int(sides[1]))
 
 
-def _read(source: FileSource, target: Size | None, where: float = 0.5) -> Tensor:
-    """(1, 3, height, width) of a file or a PIL image; target None for all of it."""
+def _read(source: FileSource, rule: Rule | None, where: float = 0.5) -> Tensor:
+    """(1, 3, height, width) of a file or a PIL image; rule None for all of it."""
     from PIL import Image
 
     with opened(source) as image:
         size: tuple[float, float] | None = None
-        if target and not isinstance(source, Image.Image):  # the caller's own image stays as it is
-            size = _draft(image, target)
+        whole = Picture((image.height, image.width), lambda box: [], _orientation(image))
+        height, width = int(whole.upright[0]), int(whole.upright[1])
+        target = rule(height, width) if rule else (height, width)
+        if rule and not isinstance(source, Image.Image):  # the caller's own image stays as it is
+            size = _draft(image, whole, target)
         read = planes(image)
-        picture = Picture(size or (image.height, image.width), lambda box: read(image.crop(box)), _orientation(image))
-        height, width = target or picture.upright
-        return resize_crop(picture, (int(height), int(width)), where)[None]
+        picture = Picture(size or whole.size, lambda box: read(image.crop(box)), whole.orientation)
+        return resize_crop(picture, target, where)[None]
 
 
-def _draft(image: "Image", target: Size) -> tuple[float, float] | None:
+def _draft(image: "Image", whole: Picture, target: Size) -> tuple[float, float] | None:
     """Lets a JPEG shrink while it is decoded; its size then, exactly, or None."""
-    picture = Picture((image.height, image.width), lambda box: [], _orientation(image))
-    height, width = covering(picture.upright, target)[:: -1 if picture.turned else 1]
+    height, width = covering(whole.upright, target)[:: -1 if whole.turned else 1]
     drafted = image.draft(None, (DRAFT * width, DRAFT * height))
     return (drafted[1][3], drafted[1][2]) if drafted else None
 
@@ -140,7 +151,8 @@ def _orientation(image: "Image") -> int:
         return 1
 
 
-def _resize_crop(pixels: Tensor, target: Size, where: float) -> Tensor:
+def _resize_crop(pixels: Tensor, rule: Rule, where: float) -> Tensor:
+    target = rule(pixels.shape[-2], pixels.shape[-1])
     return torch.stack([resize_crop(_picture(image), target, where) for image in pixels.detach().cpu()])
 
 

@@ -4,6 +4,8 @@ Sources: arXiv 2410.15017 (mubtasimahasan/DM-Codec), arXiv 2308.16692 (ZhangXInF
 they differ in what teaches the first codebook.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..blocks.base import AudioDecoder, AudioEncoder
@@ -32,14 +34,14 @@ class DMCodec(AudioTokenizer):
     def semantic_features(self, latents: Tensor, codes: Tensor) -> Tensor:
         """(B, T, semantic_dim) of latents (B, T, D) and their codes (B, K, T); only the first codebook is read."""
         first = self.discrete().decode(codes[:, :1])
-        return self.semantic_head(straight_through(latents, first))
+        return self.semantic_head(straight_through(latents.to(first), first).to(self.dtype))
 
-    def forward(self, batch: Tensor) -> Reconstruction:
+    def forward(self, media: Tensor, **given: Any) -> Reconstruction:
         """As AudioTokenizer's, with features["semantic"] (B, T, semantic_dim) for distillation.
 
         In training the first codebook's rows are read after this step's moving average.
         """
-        result = super().forward(batch)
+        result = super().forward(media, **given)
         assert result.quantized is not None
         result.features["semantic"] = self.semantic_features(result.latents, result.quantized.codes)
         return result

@@ -4,11 +4,15 @@ Sources: arXiv 2506.16738 (16 kHz; 25, 12.5 and 6.25 Hz), kakao/lmspt (24 kHz, 1
 models/lm_spt/README.md tells them apart.
 """
 
+import warnings
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..blocks.base import AudioDecoder
 from ..blocks.dual import DualEncoder
-from ..errors import TokenError
 from ..media import Audio
 from ..quantizers import GroupedQuantizer
 from ..tokenizer import AudioTokenizer, Reconstruction
@@ -18,10 +22,12 @@ from ..tokens import Tokens
 class LMSPT(AudioTokenizer):
     """Two encoders, two quantizers; the decoder gets the sum of both halves, the auxiliary decoder the semantic half alone.
 
-    auxiliary: a light decoder at `auxiliary_rate` Hz whose speech is compared by an ASR encoder (resynthesis distillation);
-    None lets the main decoder resynthesise. semantic_dim: channels of a linear map from the quantized semantic half to a
-    teacher's features, for feature distillation; None for no map.
+    auxiliary: a light decoder at `auxiliary_rate` Hz whose speech is compared by an ASR encoder (resynthesis distillation), heard
+    by `decode(tokens, output="auxiliary")`; None lets the main decoder resynthesise. semantic_dim: channels of a linear map from
+    the quantized semantic half to a teacher's features, for feature distillation; None for no map.
     """
+
+    needs: Mapping[str, tuple[str, ...]] = MappingProxyType({"main": ("semantic",), "auxiliary": ("semantic",)})
 
     encoder: DualEncoder
     quantizer: GroupedQuantizer
@@ -43,36 +49,31 @@ class LMSPT(AudioTokenizer):
         self.semantic_head = nn.Linear(quantizer.dims["semantic"], semantic_dim) if semantic_dim else None
 
     @property
-    def roles(self) -> tuple[str, ...]:
-        """Semantic codebooks first."""
-        return self.quantizer.roles
+    def outputs(self) -> dict[str, nn.Module]:
+        """The auxiliary decoder, if there is one."""
+        return {"auxiliary": self.auxiliary} if self.auxiliary else {}
 
-    def decode_latents(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Both halves (B, T, 2 D), lengths (B,) in frames -> waveform (B, 1, T * hop)."""
-        halves = self.quantizer.split(latents)
+    def decode_latents(self, latents: Tensor, lengths: Tensor | None = None, output: str = "main", **how: Any) -> Tensor:
+        """Both halves (B, T, 2 D), lengths (B,) in frames -> waveform (B, 1, T * hop of the output's decoder)."""
+        halves = {role: half.to(self.dtype) for role, half in self.quantizer.split(latents).items()}
+        if output == "auxiliary":
+            assert self.auxiliary is not None
+            return self.auxiliary(halves["semantic"], lengths)
         return self.decoder(halves["semantic"] + halves["acoustic"], lengths)
 
-    def resynthesise(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The semantic half of (B, T, 2 D) through the auxiliary decoder -> (B, 1, samples) at `auxiliary_rate`."""
-        return (self.auxiliary or self.decoder)(self.quantizer.split(latents)["semantic"], lengths)
-
     def decode_semantic(self, tokens: Tokens) -> Audio:
-        """Audio of the semantic codes alone through the auxiliary decoder, at `auxiliary_rate`.
+        """`decode(tokens, output="auxiliary")` under its old name, which goes with the next release."""
+        warnings.warn('decode_semantic(tokens) is decode(tokens, output="auxiliary")', DeprecationWarning, stacklevel=2)
+        return self.decode(tokens, output="auxiliary")
 
-        `decode(tokens.codebooks("semantic"))` is the same through the main one. Raises TokenError for tokens of another
-        tokenizer, and where there is no auxiliary decoder.
-        """
-        if self.auxiliary is None:
-            raise TokenError(f'{self.name} has no auxiliary decoder: use decode(tokens.codebooks("semantic"))')
-        return self._decode(tokens, self.resynthesise, self.auxiliary, self.auxiliary_rate)
-
-    def forward(self, batch: Tensor) -> Reconstruction:
+    def forward(self, media: Tensor, **given: Any) -> Reconstruction:
         """As AudioTokenizer's, with features["resynthesis"] (B, 1, S at `auxiliary_rate`), and ["semantic"] of the map."""
-        result = super().forward(batch)
+        result = super().forward(media, **given)
         assert result.quantized is not None
+        semantic = self.quantizer.split(result.quantized.latents)["semantic"].to(self.dtype)
         rate = self.auxiliary_rate if self.auxiliary else self.sample_rate
-        resynthesis = self.resynthesise(result.quantized.latents)
-        result.features["resynthesis"] = resynthesis[..., : batch.shape[-1] * rate // self.sample_rate]
+        resynthesis = (self.auxiliary or self.decoder)(semantic)
+        result.features["resynthesis"] = resynthesis[..., : media.shape[-1] * rate // self.sample_rate]
         if self.semantic_head:
-            result.features["semantic"] = self.semantic_head(self.quantizer.split(result.quantized.latents)["semantic"])
+            result.features["semantic"] = self.semantic_head(semantic)
         return result

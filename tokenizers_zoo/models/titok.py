@@ -1,10 +1,13 @@
 """TiTok: an image as a short 1D sequence (arXiv 2406.07550; bytedance/1d-tokenizer)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..blocks.base import ImageDecoder, ImageEncoder
 from ..blocks.gaussian import GaussianPosterior
+from ..errors import InputError
 from ..quantizers import Quantizer
 from ..tokenizer import ImageTokenizer, Reconstruction
 
@@ -13,7 +16,8 @@ class TiTok(ImageTokenizer):
     """ViT encoder, quantizer, ViT decoder.
 
     posterior: for the KL variants, whose encoder emits mean and log variance (2 * decoder.dim channels). Published code decodes a
-    *sample* even in evaluation; here the latents are the mean, and `encode_latents(images, generator)` draws a sample.
+    *sample* even in evaluation; here the latents are the mean, `encode_latents(images, generator)` draws a sample, and
+    `encode_latents(images, moments=True)` gives mean and log variance.
     """
 
     def __init__(
@@ -26,18 +30,25 @@ class TiTok(ImageTokenizer):
         super().__init__(encoder, quantizer, decoder)
         self.posterior = posterior
 
-    def encode_latents(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Images (B, 3, S, S) in [0, 1] -> (B, positions, D): the posterior's mean, or with `generator` a sample of it."""
-        latents = self.encoder(images)
-        if self.posterior is None:
+    def encode_latents(
+        self, media: Tensor, generator: torch.Generator | None = None, moments: bool = False, **given: Any
+    ) -> Tensor:
+        """Images (B, 3, S, S) in [0, 1] -> (B, positions, D): the posterior's mean, or with `generator` a sample of it.
+
+        moments: mean and log variance side by side, (B, positions, 2 D). Raises InputError where there is no posterior.
+        """
+        if moments and self.posterior is None:
+            raise InputError(f"{self.name} has no posterior and so no moments; encode_latents(images) gives its latents")
+        latents = super().encode_latents(media, **given)
+        if self.posterior is None or moments:
             return latents
         return self.posterior.sample(latents, generator) if generator else self.posterior.split(latents)[0]
 
-    def forward(self, batch: Tensor) -> Reconstruction:
+    def forward(self, media: Tensor, **given: Any) -> Reconstruction:
         """As ImageTokenizer's; without a quantizer a posterior sample is decoded and features["kl"] is (B, positions)."""
         if self.posterior is None or self.quantizer is not None:
-            return super().forward(batch)
-        parameters = self.encoder(batch)
+            return super().forward(media, **given)
+        parameters = self.encode_latents(media, moments=True, **given)
         latents = self.posterior.sample(parameters)
         features = {"kl": self.posterior.kl(parameters)}
         return Reconstruction(self.decode_latents(latents), latents, features=features)

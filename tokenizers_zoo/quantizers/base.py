@@ -50,6 +50,7 @@ class Quantizer(nn.Module, ABC):
     of one around it: other distances choose other codes. Subclasses get this, and the rule for -1 in `decode`, from here.
 
     codebook_sizes: entries of each of the K codebooks. codebook_prefixes: whether `decode` takes the first K' < K alone.
+    scales: sides of the square maps, coarse to fine, whose positions its codes are; () where they are those of the latents.
     step_ends: whether the next training pass is the last before the optimizer steps. Codebooks that learn without gradients
     gather while it is False and learn once when it is True; who accumulates gradients sets it before each pass.
     """
@@ -57,7 +58,13 @@ class Quantizer(nn.Module, ABC):
     dim: int
     codebook_sizes: tuple[int, ...]
     codebook_prefixes: bool = False
+    scales: tuple[int, ...] = ()
     step_ends: bool = True
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """One word a codebook; () where the quantizer knows none."""
+        return ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -106,7 +113,10 @@ def _absent_is_zero(decode: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(decode)
     def run(self: Quantizer, codes: Tensor) -> Tensor:
-        return decode(self, codes).masked_fill((codes < 0).all(1)[..., None], 0)
+        latents = decode(self, codes)
+        if self.scales:  # their positions are not those of the latents
+            return latents
+        return latents.masked_fill((codes < 0).all(1)[..., None], 0)
 
     return _full_precision(run)
 

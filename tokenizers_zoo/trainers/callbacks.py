@@ -87,8 +87,8 @@ class Reconstructions(lightning.Callback):
     ) -> None:
         """Original above reconstruction."""
         writer: Any = getattr(trainer.logger, "experiment", None)
-        decoded: Tensor = outputs["result"].output
-        if batch_idx or not hasattr(writer, "add_image") or decoded.shape != batch["media"].shape:
+        decoded: Tensor | None = outputs["result"].output
+        if batch_idx or not hasattr(writer, "add_image") or decoded is None or decoded.shape != batch["media"].shape:
             return  # TiTok's first stage gives logits
         media, output = (x[: self.items].detach().float().cpu() for x in (batch["media"], decoded))
         step = trainer.global_step

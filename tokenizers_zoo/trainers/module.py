@@ -93,16 +93,20 @@ class TokenizerModule(lightning.LightningModule):
             self.ema.eval()
         return self
 
-    def forward(self, media: Tensor) -> Reconstruction:
-        """The tokenizer's training pass."""
-        return self.tokenizer(media)
+    def forward(self, batch: Batch) -> Reconstruction:
+        """The tokenizer's training pass over the media of a batch, with what else it takes."""
+        return _pass(self.tokenizer, batch)
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
         """One batch; every `accumulate` of them a step."""
-        media, result = batch["media"], self.tokenizer(batch["media"])
+        media, result = batch["media"], self(batch)
         terms = self.objective(result, batch)
         logs = {}
         if self.adversary and self.global_step >= self.adversary.start:
+            if result.output is None:
+                raise InputError(
+                    f"{self.tokenizer.name} decodes nothing in training: an adversary has nothing to judge; leave it out"
+                )
             judged = self.adversary.judge(result.output.float(), media)
             self._backward(judged, "discriminator's loss")
             logs["discriminator"] = judged.detach()
@@ -140,7 +144,7 @@ class TokenizerModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> dict[str, Reconstruction]:
         """The objective of the averaged weights, without the adversary's terms."""
-        result: Reconstruction = self.averaged(batch["media"])
+        result = _pass(self.averaged, batch)
         terms = self.objective(result, batch)
         logs = terms | {"total": torch.stack(list(terms.values())).sum()}
         self.log_dict({f"valid/{k}": v for k, v in logs.items()}, batch_size=len(batch["media"]), sync_dist=True)
@@ -150,7 +154,7 @@ class TokenizerModule(lightning.LightningModule):
 
     def predict_step(self, batch: Batch, index: int) -> Tensor:
         """Codes (B, K, N) of the averaged weights; each item's tokens go to tokens/BATCH-ITEM.tok below the run's folder."""
-        tokens = self.averaged.encode(batch["media"])
+        tokens = self.averaged.encode(batch["media"], **_given(self.averaged, batch))
         for number, item in enumerate(tokens):
             item.save(Path(self.trainer.default_root_dir) / f"tokens/{index:05d}-{number:03d}.tok")
         return tokens.codes
@@ -183,6 +187,18 @@ class TokenizerModule(lightning.LightningModule):
         if self._random is not None:
             torch.set_rng_state(self._random)
             self._random = None
+
+
+def _pass(tokenizer: Tokenizer, batch: Batch) -> Reconstruction:
+    result: Reconstruction = tokenizer(batch["media"], **_given(tokenizer, batch))
+    return result
+
+
+def _given(tokenizer: Tokenizer, batch: Batch) -> dict[str, Any]:
+    missing = [name for name in tokenizer.takes if name not in batch]
+    if missing:
+        raise InputError(f"{tokenizer.name} takes {', '.join(missing)}; a batch has {', '.join(batch)}: give data that has it")
+    return {name: batch[name] for name in tokenizer.takes}
 
 
 def _groups(module: nn.Module) -> list[dict[str, Any]]:

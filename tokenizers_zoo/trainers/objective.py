@@ -36,7 +36,9 @@ class Objective(nn.ModuleDict):
 
     def forward(self, result: Reconstruction, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Weighted scalars by name. Raises InputError for an input that is not there."""
-        known: dict[str, Any] = {**batch, "output": result.output.float(), "latents": result.latents, **result.features}
+        known: dict[str, Any] = {**batch, "latents": result.latents, **result.features}
+        if result.output is not None:
+            known["output"] = result.output.float()
         if result.quantized is not None:
             known |= {"quantized": result.quantized.latents, **result.quantized.losses}
         terms = {name: term for name, term in self.terms.items() if term.weight}

@@ -1,0 +1,186 @@
+"""What the coming tokenizers need of the frame, each on a toy assembly (tests/toys.py)."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import toys
+
+import tokenizers_zoo as tz
+
+PHOTOS = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+TEXTS = ["a cat", "", "Kätzchen"]
+
+
+def test_captions_go_through_encode_file_and_decode(tmp_path: Path) -> None:
+    tokenizer = toys.captioned()
+    tokens = tokenizer.encode(PHOTOS, text=TEXTS)
+    assert tokens.text == tuple(TEXTS)
+    assert not torch.equal(tokens.codes, tokenizer.encode(PHOTOS).codes)
+    tokens.save(tmp_path / "x.tok")
+    read = tz.Tokens.load(tmp_path / "x.tok")
+    assert read == tokens
+    decoded = tokenizer.decode(read).pixels
+    for i, text in enumerate(TEXTS):
+        alone = tokenizer.encode(PHOTOS[i : i + 1], text=text)
+        assert alone == tokens[i]
+        torch.testing.assert_close(tokenizer.decode(alone).pixels[0], decoded[i])
+    assert not torch.allclose(tokenizer.decode(tz.Tokens(tokens.codes, tokens.spec)).pixels, decoded)
+    assert float(tokens.bits[2] - tokens.code_bits[2]) == 8 * len(TEXTS[2].encode())
+
+
+def test_no_caption_is_an_empty_one() -> None:
+    tokenizer = toys.captioned()
+    assert tokenizer.encode(PHOTOS) == tokenizer.encode(PHOTOS, text="") == tokenizer.encode(PHOTOS, text=["", "", ""])
+    mixed = tz.Tokens.cat([tokenizer.encode(PHOTOS[:1]), tokenizer.encode(PHOTOS[1:2], text="a cat")])
+    assert mixed.text == ("", "a cat")
+
+
+def test_wrong_captions_are_refused() -> None:
+    tokenizer = toys.captioned()
+    with pytest.raises(tz.InputError, match="shorten"):
+        tokenizer.encode(PHOTOS, text="a caption of many letters")
+    for wrong in (["one"], 7, [1, 2, 3], b"bytes"):
+        with pytest.raises(tz.InputError, match="text must be"):
+            tokenizer.encode(PHOTOS, text=wrong)
+    with pytest.raises(tz.InputError, match="takes media alone"):
+        toys.noisy().encode(PHOTOS, text="a cat")
+    with pytest.raises(tz.TokenError, match="text"):
+        tz.Tokens(toys.noisy().encode(PHOTOS).codes, toys.noisy().spec, text=["a", "b", "c"])
+
+
+def test_captions_that_are_too_long_are_cut_and_counted_in_training() -> None:
+    tokenizer = toys.captioned().train()
+    result = tokenizer(PHOTOS, text=["a caption of many letters", "", "b"])
+    assert tokenizer.letters.cut == 2  # in encoder and decoder
+    result.output.sum().backward()
+    assert tokenizer.encoder.proj.weight.grad.abs().sum() > 0
+
+
+def test_noise_depends_on_the_seed_alone() -> None:
+    tokenizer = toys.noisy()
+    tokens = tokenizer.encode(PHOTOS)
+    together = tokenizer.decode(tokens, seed=[4, 5, 4]).pixels
+    two = torch.cat([tokenizer.decode(tokens[[0]], seed=4).pixels, tokenizer.decode(tokens[1:], seed=[5, 4]).pixels])
+    torch.testing.assert_close(together, two, rtol=0, atol=1e-6)
+    alone = torch.cat([tokenizer.decode(item, seed=s).pixels for item, s in zip(tokens, (4, 5, 4), strict=True)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+    assert not torch.allclose(tokenizer.decode(tokens, seed=5).pixels[0], together[0])
+    torch.testing.assert_close(tokenizer.decode(tokens).pixels, tokenizer.decode(tokens, seed=0).pixels)
+
+
+def test_noise_and_options_can_be_given() -> None:
+    tokenizer = toys.noisy()
+    tokens = tokenizer.encode(PHOTOS)
+    noise = torch.stack([torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(0))] * 3)
+    torch.testing.assert_close(tokenizer.decode(tokens, noise=noise).pixels, tokenizer.decode(tokens).pixels)
+    assert not torch.allclose(tokenizer.decode(tokens, steps=9).pixels, tokenizer.decode(tokens).pixels)
+    with pytest.raises(tz.InputError, match="there are noise, steps"):
+        tokenizer.decode(tokens, guidance=2)
+    with pytest.raises(tz.InputError, match="noise must have shape"):
+        tokenizer.decode(tokens, noise=noise[:2])
+    with pytest.raises(tz.InputError, match="2 seeds for 3"):
+        tokenizer.decode(tokens, seed=[1, 2])
+    with pytest.raises(tz.InputError, match="seed must be"):
+        tokenizer.decode(tokens, seed=1.5)
+    with pytest.raises(tz.InputError, match="its decoder has none"):
+        toys.captioned().decode(toys.captioned().encode(PHOTOS), steps=2)
+
+
+def test_ordered_tokens_decode_at_any_length_alone_and_together() -> None:
+    tokenizer = toys.noisy()
+    tokens = tokenizer.encode(PHOTOS)
+    few = tokens.prefix(5)
+    assert few.spec.positions == 5
+    assert few.spec.bits_per_image == pytest.approx(tokens.spec.bits_per_image * 5 / 16)
+    mixed = tz.Tokens.cat([tokens[0].prefix(3), tokens[1], tokens[2].prefix(9)])
+    assert mixed.lengths.tolist() == [3, 16, 9]
+    decoded = tokenizer.decode(mixed).pixels
+    alone = torch.cat([tokenizer.decode(item).pixels for item in mixed])
+    torch.testing.assert_close(decoded, alone, rtol=0, atol=1e-6)
+    torch.testing.assert_close(tokenizer.decode(few[0]).pixels, tokenizer.decode(tokens[0].prefix(5)).pixels)
+    assert not torch.allclose(tokenizer.decode(few).pixels, tokenizer.decode(tokens).pixels)
+
+
+def test_sizes_travel_as_conditions(tmp_path: Path, photo: Path) -> None:
+    tokenizer = toys.sized()
+    tokens = tokenizer.encode(PHOTOS, size=(24, 32))
+    assert tokens.spec.conditions == ("height", "width")
+    assert tokens.conditions["height"].tolist() == [24] * 3
+    assert tokens.conditions["width"].dtype == torch.int16
+    tokens.save(tmp_path / "x.tok")
+    assert tokenizer.decode(tz.Tokens.load(tmp_path / "x.tok")).pixels.shape == (3, 3, 24, 32)
+    assert tokenizer.decode(tokenizer.encode(PHOTOS)).pixels.shape[-2:] == (16, 16)
+    assert tokenizer.decode(tokenizer.encode(PHOTOS, size=40)).pixels.shape[-2:] == (40, 40)
+    assert tokenizer.decode(tokenizer.encode(photo, size="source")).pixels.shape[-2:] == (40, 64)  # of 300 x 451
+    with pytest.raises(tz.InputError, match="the nearest is 24 x 32"):
+        tokenizer.encode(PHOTOS, size=(24, 30))
+    with pytest.raises(tz.InputError, match="16 x 16 alone"):
+        toys.noisy().encode(PHOTOS, size=32)
+    assert tokenizer.train()(torch.rand(2, 3, 24, 40)).output.shape == (2, 3, 24, 40)
+
+
+def test_a_batch_has_one_size(photo: Path) -> None:
+    tokenizer = toys.sized()
+    both = tz.Tokens.cat([tokenizer.encode(PHOTOS[:1]), tokenizer.encode(PHOTOS[:1], size=32)])
+    with pytest.raises(tz.TokenError, match="group them by size"):
+        tokenizer.decode(both)
+    with pytest.raises(tz.InputError, match="one size"):
+        tokenizer.encode([photo, PHOTOS[0]], size="source")
+
+
+def test_scales_have_prefixes_that_end_on_them() -> None:
+    tokenizer = toys.pyramid()
+    tokens = tokenizer.encode(PHOTOS)
+    assert tokens.spec.layout == "scales"
+    assert tokens.spec.scales == (1, 2, 4)
+    assert tokens.codes.shape == (3, 1, 21)
+    assert tuple(tokens.spec.prefix_lengths) == (1, 5, 21)
+    coarse = tokenizer.decode(tokens.prefix(5)).pixels
+    assert coarse.shape == (3, 3, 16, 16)
+    with pytest.raises(tz.TokenError, match="5"):
+        tokens.prefix(6)
+    with pytest.raises(tz.TokenError, match="group them by length"):
+        tokenizer.decode(tz.Tokens.cat([tokens[0], tokens[1].prefix(5)]))
+
+
+def test_two_groups_have_two_outputs() -> None:
+    tokenizer = toys.two_outputs()
+    tokens = tokenizer.encode(PHOTOS)
+    assert tokens.spec.roles == ("semantic", "pixel")
+    assert list(tokenizer.outputs) == ["sketch"]
+    assert set(map(frozenset, tokens.spec.decodable)) == {
+        frozenset({"semantic"}),
+        frozenset({"pixel"}),
+        frozenset({"semantic", "pixel"}),
+    }
+    pixels, sketch = tokenizer.decode(tokens).pixels, tokenizer.decode(tokens, output="sketch").pixels
+    assert not torch.allclose(pixels, sketch)
+    torch.testing.assert_close(tokenizer.decode(tokens.codebooks("pixel")).pixels, pixels)
+    torch.testing.assert_close(tokenizer.decode(tokens.codebooks("semantic"), output="sketch").pixels, sketch)
+    with pytest.raises(tz.TokenError, match="needs those with the roles pixel"):
+        tokenizer.decode(tokens.codebooks("semantic"))
+    with pytest.raises(tz.TokenError, match="it has main, sketch"):
+        tokenizer.decode(tokens, output="auxiliary")
+    again = tz.Tokens.combine([tokens.codebooks("pixel"), tokens.codebooks("semantic")])
+    assert again == tokens
+
+
+def test_features_of_a_role_for_understanding() -> None:
+    tokenizer = toys.two_outputs()
+    tokens = tokenizer.encode(PHOTOS)
+    latents = tokenizer.quantizer.decode(tokens.codes)
+    torch.testing.assert_close(tokenizer.embed(tokens, "pixel"), latents[..., 3:])
+    torch.testing.assert_close(tokenizer.embed(tokens.codebooks("semantic"), "semantic"), latents[..., :3])
+    torch.testing.assert_close(tokenizer.embed(tokens, "pooled"), latents[..., :3].mean(1))
+    with pytest.raises(tz.TokenError, match="acoustic"):
+        tokenizer.embed(tokens, "acoustic")
+
+
+def test_features_stop_at_an_items_end() -> None:
+    tokenizer = toys.noisy()
+    tokens = tokenizer.encode(PHOTOS)
+    mixed = tz.Tokens.cat([tokens[0].prefix(3), tokens[1]])
+    features = tokenizer.embed(mixed, "pixel")
+    assert not features[0, 3:].any()
+    torch.testing.assert_close(tokenizer.embed(mixed, "pooled")[0], features[0, :3].mean(0))

@@ -1,0 +1,7 @@
+"""The contract: what every tokenizer does, for audio and for images."""
+
+from .audio import AudioTokenizer
+from .base import Reconstruction, Tokenizer
+from .image import ImageTokenizer
+
+__all__ = ["AudioTokenizer", "ImageTokenizer", "Reconstruction", "Tokenizer"]

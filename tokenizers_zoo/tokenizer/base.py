@@ -1,0 +1,280 @@
+"""What audio and image tokenizers have in common."""
+
+import operator
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, TokenError
+from ..quantizers import GroupedQuantizer, Quantized, Quantizer
+from ..tokens import Tokens, TokenSpec
+from ..weights import plain_state, write_folder
+
+
+@dataclass
+class Reconstruction:
+    """What losses need of one training batch.
+
+    output: as the input, (B, C, S) audio or (B, 3, H, W) pixels; None where training decodes nothing (a flow decoder, whose
+    losses read features). latents: what went into the quantizer, (B, N, D). quantized: codes and losses of the quantizer, None
+    for a continuous autoencoder. features: named tensors of the model.
+    """
+
+    output: Tensor | None
+    latents: Tensor
+    quantized: Quantized | None = None
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Tokenizer(nn.Module, ABC):
+    """Media <-> Tokens, by an encoder, a quantizer and a decoder.
+
+    name: the variant. config: the assembly that built it ({class_path, init_args}). license and weights: of the loaded weights
+    (empty for fresh ones). The zoo sets these four.
+
+    takes: what `encode` and `forward` take besides media, by the names that a batch has for them ("text"). needs: of an output
+    the roles that it cannot do without; an output that is not listed needs all codebooks, or the first ones where these decode
+    alone. role: of the codebooks of a quantizer that names none.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    quantizer: Quantizer | None
+    name: str = "unnamed"
+    license: str = ""
+    weights: str = ""
+    takes: tuple[str, ...] = ()
+    needs: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    role: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {}
+
+    @property
+    @abstractmethod
+    def spec(self) -> TokenSpec:
+        """What the tokens mean."""
+
+    @abstractmethod
+    def forward(self, media: Tensor, **given: Any) -> Reconstruction:
+        """One training pass over media tensors; `given` are what `takes` names."""
+
+    @abstractmethod
+    def encode(self, source: Any, **given: Any) -> Tokens:
+        """Tokens of media in any accepted form."""
+
+    @abstractmethod
+    def decode(self, tokens: Tokens, output: str = "main", seed: int | Sequence[int] = 0, **options: Any) -> Any:
+        """Audio or Images of tokens, by the main decoder or another of `outputs`.
+
+        seed: of a decoder that draws noise; one for all items, or one an item. An item's noise depends on its seed alone.
+        options: what the decoder lets one choose, e.g. steps. Raises TokenError for tokens that are not this tokenizer's.
+        """
+
+    @abstractmethod
+    def encode_latents(self, media: Tensor, **given: Any) -> Tensor:
+        """Media tensors -> latents before the quantizer, (B, N, D)."""
+
+    @abstractmethod
+    def decode_latents(self, latents: Tensor, **how: Any) -> Tensor:
+        """Latents (B, N, D) -> media tensors, unclamped."""
+
+    @property
+    def outputs(self) -> dict[str, nn.Module]:
+        """Decoders besides the main one, by the names that `decode(tokens, output=NAME)` knows."""
+        return {}
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """One word for each codebook: semantic, acoustic, pixel."""
+        quantizer = self.discrete()
+        return quantizer.roles or (self.role,) * len(quantizer.codebook_sizes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of encoder and decoder; quantizers stay float32."""
+        return next((p.dtype for p in self.encoder.parameters()), torch.float32)
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Writes config.json and model.safetensors, floating weights in `dtype` if given; `load(folder)` reads them."""
+        config = {"name": self.name, "license": self.license, **self.config}
+        write_folder(folder, config, plain_state(self), dtype)
+
+    def push_to_hub(self, repo_id: str, private: bool = False) -> str:
+        """Uploads what `save_pretrained` writes to the Hugging Face Hub; returns the commit's address."""
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+    def discrete(self) -> Quantizer:
+        """The quantizer. Raises TokenError for a continuous autoencoder, which has none."""
+        if self.quantizer is None:
+            raise TokenError(
+                f"{self.name} is a continuous autoencoder: use encode_latents / decode_latents, or give it a quantizer "
+                f"(create(name, quantizer=...))"
+            )
+        return self.quantizer
+
+    @torch.no_grad()
+    def embed(self, tokens: Tokens, role: str) -> Tensor:
+        """What the quantizer makes of the codes of one role, float32 (B, N, D), zeros past an item's length; for understanding.
+
+        role "pooled": the mean over the positions of the semantic codebooks, or of the first role where none is semantic, (B, D).
+        Raises TokenError where these codes are not there, or mean nothing without others.
+        """
+        if role == "pooled":
+            words = tokens.spec.roles
+            features = self.embed(tokens, "semantic" if "semantic" in words else words[0])
+            return features.sum(1) / tokens.lengths.clamp(min=1)[:, None].to(features)
+        quantizer, ids = self.discrete(), [i for i, word in enumerate(self.roles) if word == role]
+        grouped = isinstance(quantizer, GroupedQuantizer)
+        if not ids or not (grouped or ids == list(range(len(ids)))):
+            raise TokenError(f"{self.name} has no features of {role!r} alone; its codebooks have roles {self.roles}")
+        tokens = self._own(tokens).codebooks(role)
+        latents = self.latents(tokens.codes, tokens.spec.codebook_ids)
+        part = quantizer.split(latents)[role] if isinstance(quantizer, GroupedQuantizer) else latents
+        return part * tokens.mask[..., None]
+
+    def latents(self, codes: Tensor, codebook_ids: Sequence[int]) -> Tensor:
+        """Latents (B, N, D) of codes (B, K', N) of these codebooks; -1 past an item's length counts as 0."""
+        codes = codes.clamp(min=0)
+        if list(codebook_ids) != list(range(len(codebook_ids))):  # to the quantizer -1 is a codebook that is not there
+            known = codes.new_full((len(codes), len(self.discrete().codebook_sizes), codes.shape[-1]), -1)
+            known[:, list(codebook_ids)] = codes
+            codes = known
+        return self.discrete().decode(codes)
+
+    def checked(self, tokens: Tokens, output: str = "main") -> Tokens:
+        """`tokens` on the model's device. Raises TokenError unless they are this tokenizer's and `output` can decode them."""
+        if output not in {"main", *self.outputs}:
+            raise TokenError(f"{self.name} has no output {output!r}; it has {', '.join(['main', *self.outputs])}")
+        tokens = self._own(tokens)
+        if not self._complete(tokens.spec, output):
+            raise TokenError(
+                f"{self.name} cannot decode the codebooks {tokens.spec.codebook_ids} ({', '.join(tokens.spec.roles)}) alone; "
+                f"{self._wanted(output)}"
+            )
+        return tokens.to(self.device)
+
+    def _own(self, tokens: Tokens) -> Tokens:
+        """`tokens`. Raises TokenError unless this tokenizer with these weights could have made them."""
+        if not isinstance(tokens, Tokens):
+            raise TokenError(
+                f"decode takes Tokens, got {type(tokens).__name__}; Tokens.load reads a .tok file, and "
+                f"Tokens(codes, tokenizer.spec) makes them of codes (batch, codebook, position)"
+            )
+        mine, theirs = self.spec, tokens.spec
+        if (mine.name, mine.modality, mine.layout) != (theirs.name, theirs.modality, theirs.layout):
+            raise TokenError(f"these tokens are of {theirs.name!r}, this tokenizer is {mine.name!r}: load {theirs.name!r}")
+        if mine.weights and theirs.weights and mine.weights != theirs.weights:
+            raise TokenError(
+                f"these tokens were made by other weights of {mine.name!r} ({theirs.weights}, here {mine.weights}): "
+                f"load the weights that encoded them"
+            )
+        sizes = dict(enumerate(mine.codebook_sizes))
+        if any(sizes.get(i) != size for i, size in zip(theirs.codebook_ids, theirs.codebook_sizes, strict=True)):
+            raise TokenError(
+                f"{mine.name} here has codebooks of {mine.codebook_sizes}, these tokens are of {theirs.codebook_sizes} "
+                f"(numbers {theirs.codebook_ids}): build it as it was when it encoded them"
+            )
+        for name in ("sample_rate", "hop", "image_size", "scales"):
+            here, there = getattr(mine, name), getattr(theirs, name)
+            if here != there and not (name == "scales" and there and here[: len(there)] == there):
+                raise TokenError(
+                    f"{mine.name} here has {name} {here}, these tokens have {there}: build it as it was when it encoded them"
+                )
+        return tokens
+
+    def _complete(self, spec: TokenSpec, output: str) -> bool:
+        """Whether these codebooks are enough for an output."""
+        present = {role: [i for i, r in zip(spec.codebook_ids, spec.roles, strict=True) if r == role] for role in spec.roles}
+        everything = {role: [i for i, r in enumerate(self.roles) if r == role] for role in self.roles}
+        leading = spec.codebook_ids == tuple(range(len(spec.codebook_ids))) and self.discrete().codebook_prefixes
+        if output not in self.needs:
+            return leading or present == everything
+        return set(self.needs[output]) <= present.keys() and (leading or all(present[r] == everything[r] for r in present))
+
+    def _wanted(self, output: str) -> str:
+        if output in self.needs:
+            return f"output {output!r} needs those with the roles {', '.join(self.needs[output])}"
+        few = "its first ones, or " if self.discrete().codebook_prefixes else ""
+        return f"it needs {few}all {len(self.discrete().codebook_sizes)} (Tokens.combine puts them together again)"
+
+    def _decodable(self) -> dict[str, Any]:
+        """`decodable` of the spec: sets of roles that one of the outputs decodes; its default where none says what it needs."""
+        if not self.needs:
+            return {}
+        words = tuple(dict.fromkeys(self.roles))
+        sets = [some for n in range(1, len(words) + 1) for some in combinations(words, n)]
+        return {"decodable": tuple(some for some in sets if any(set(need) <= set(some) for need in self.needs.values()))}
+
+    def _given(self, given: Mapping[str, Any], count: int) -> dict[str, Any]:
+        """What was given besides media, texts as one string an item. Raises InputError for what the tokenizer does not take."""
+        unknown = sorted(given.keys() - set(self.takes))
+        if unknown:
+            taken = f"it takes {', '.join(self.takes)}" if self.takes else "it takes media alone"
+            raise InputError(f"{self.name} takes no {', '.join(unknown)}; {taken}")
+        known = {name: given.get(name) for name in self.takes}
+        if "text" in known:
+            known["text"] = _texts(known["text"], count)
+        return known
+
+    def _how(self, tokens: Tokens, output: str, seeds: Sequence[int], options: Mapping[str, Any]) -> dict[str, Any]:
+        """Keywords of `decode_latents` besides lengths and size: output, conditions, options and noise."""
+        if not len(tokens) or not int(tokens.lengths.min()):
+            raise TokenError("there is nothing to decode: an item has no tokens")
+        decoder: Any = {"main": self.decoder, **self.outputs}[output]
+        shape = decoder.noise_shape
+        known = {*decoder.options, "noise"} if shape else set(decoder.options)
+        if unknown := sorted(options.keys() - known):
+            offered = f"there are {', '.join(sorted(known))}" if known else "its decoder has none"
+            raise InputError(f"{self.name} has no option {', '.join(unknown)}; {offered}")
+        how = dict(options) if output == "main" else {"output": output, **options}
+        if "text" in self.takes:
+            how["text"] = tokens.text or ("",) * len(tokens)
+        how |= {name: tokens.conditions[name] for name in self.takes if name in tokens.conditions}
+        if shape:
+            noise = how.get("noise")
+            if noise is None:  # on the CPU, item by item: neither the batch nor the device changes it
+                noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+            if noise.shape != (len(tokens), *shape):
+                raise InputError(f"noise must have shape {(len(tokens), *shape)}, got {tuple(noise.shape)}")
+            how["noise"] = noise.to(self.device, self.dtype)
+        return how
+
+
+def _texts(text: Any, count: int) -> list[str]:
+    """One string an item, "" where there is none."""
+    texts = [text or ""] * count if text is None or isinstance(text, str) else text
+    if not isinstance(texts, list | tuple) or len(texts) != count or not all(isinstance(t, str) for t in texts):
+        raise InputError(f"text must be one string for all, or a list of {count}, one an item; got {text!r:.80}")
+    return list(texts)
+
+
+def as_seeds(seed: int | Sequence[int], count: int) -> list[int]:
+    """One seed an item. Raises InputError for anything but whole numbers, one or `count` of them."""
+    try:
+        seeds = [operator.index(seed)] * count if hasattr(seed, "__index__") else [operator.index(s) for s in seed]
+    except TypeError as error:
+        raise InputError(f"seed must be a whole number, or one an item, got {seed!r}") from error
+    if len(seeds) != count:
+        raise InputError(f"{len(seeds)} seeds for {count} items; give one for all, or one an item")
+    return seeds

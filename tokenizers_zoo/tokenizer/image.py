@@ -1,0 +1,137 @@
+"""What every image tokenizer does."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..blocks.base import ImageDecoder, ImageEncoder
+from ..errors import InputError, TokenError
+from ..media import Images, ImageSource, as_images
+from ..quantizers import Quantizer
+from ..tokens import Tokens, TokenSpec
+from .base import Reconstruction, Tokenizer, as_seeds
+
+Size = int | tuple[int, int] | Literal["source"] | None
+
+
+class ImageTokenizer(Tokenizer):
+    """RGB images <-> `positions` of codes.
+
+    Images come at `image_size`, square, unless the encoder states other `sizes`; what has another size is resized (shorter side,
+    bicubic, antialiased) and centre-cropped. Ordered encoders and scales decode any prefix (`spec.prefix_lengths`).
+    """
+
+    role = "pixel"
+
+    encoder: ImageEncoder
+    decoder: ImageDecoder
+
+    def __init__(self, encoder: ImageEncoder, quantizer: Quantizer | None, decoder: ImageDecoder):
+        super().__init__()
+        self.encoder, self.quantizer, self.decoder = encoder, quantizer, decoder
+        self.image_size = encoder.image_size
+
+    @property
+    def spec(self) -> TokenSpec:
+        """What the tokens mean."""
+        quantizer = self.discrete()
+        sides = quantizer.scales
+        return TokenSpec(
+            name=self.name,
+            modality="image",
+            codebook_sizes=quantizer.codebook_sizes,
+            roles=self.roles,
+            layout="scales" if sides else self.encoder.layout,
+            position_prefixes=self.encoder.ordered or bool(sides),
+            codebook_prefixes=quantizer.codebook_prefixes,
+            image_size=self.image_size,
+            positions=sum(side * side for side in sides) or self.encoder.positions,
+            license=self.license,
+            weights=self.weights,
+            conditions=(*self.takes, *(("height", "width") if self.encoder.sizes else ())),
+            scales=sides,
+            **self._decodable(),
+        )
+
+    def encode_latents(self, media: Tensor, **given: Any) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] -> latents before the quantizer, (B, positions, D)."""
+        return self.encoder(media.to(self.dtype), **given)
+
+    def decode_latents(self, latents: Tensor, **how: Any) -> Tensor:
+        """Latents (B, positions, D) -> pixels (B, 3, H, W), unbounded."""
+        return self.decoder(latents.to(self.dtype), **how)
+
+    @torch.no_grad()
+    def encode(self, source: ImageSource, size: Size = None, **given: Any) -> Tokens:
+        """Tokens of a path, array, tensor, PIL image, Images, or a list of them.
+
+        size: pixels a side, (height, width), or "source" for the allowed size that is nearest to the image's own; by default
+        `image_size`. A batch has one size. Raises InputError for what cannot be encoded.
+        """
+        quantizer, images = self.discrete(), as_images(source, self._target(size))
+        given = self._given(given, len(images))
+        codes = quantizer.encode(self.encode_latents(images.pixels.to(self.device), **given))
+        if self.encoder.sizes:
+            height, width = images.pixels.shape[-2:]
+            given |= {k: torch.full((len(images),), v, dtype=torch.int16) for k, v in (("height", height), ("width", width))}
+        return Tokens(codes, self.spec, **given)
+
+    def _target(self, size: Size) -> Any:
+        """What `as_images` makes of every image: a size, or a rule from an image's own size to one that is allowed."""
+        sizes = self.encoder.sizes
+        if size is None or size == self.image_size:
+            return self.image_size
+        if sizes is None:
+            raise InputError(f"{self.name} takes images of {self.image_size} x {self.image_size} alone, not size={size!r}")
+        if size == "source":
+            return sizes.nearest
+        height, width = (size, size) if isinstance(size, int) else size
+        sizes.check(height, width)
+        return height, width
+
+    @torch.no_grad()
+    def decode(self, tokens: Tokens, output: str = "main", seed: int | Sequence[int] = 0, **options: Any) -> Images:
+        """Images of tokens, clamped to [0, 1]. Raises TokenError for tokens that are not this tokenizer's."""
+        tokens = self.checked(tokens, output)
+        how = self._how(tokens, output, as_seeds(seed, len(tokens)), options) | self._extent(tokens)
+        latents = self.latents(tokens.codes, tokens.spec.codebook_ids)
+        return Images(self.decode_latents(latents, **how).float().clamp(0, 1).cpu())
+
+    def _extent(self, tokens: Tokens) -> dict[str, Any]:
+        """Lengths and size as keywords of `decode_latents`, where they vary. Raises TokenError for those that do not decode."""
+        spec, counts = self.spec, sorted(set(tokens.lengths.tolist()))
+        allowed = spec.prefix_lengths if spec.position_prefixes else (spec.positions,)
+        if not set(counts) <= set(allowed or ()):
+            raise TokenError(f"{self.name} decodes {_some(allowed)} positions an image, got {_some(counts)}")
+        how: dict[str, Any] = {}
+        if len(counts) > 1:
+            if spec.scales:
+                raise TokenError(f"a batch ends on one scale, these have {_some(counts)} positions: group them by length")
+            how["lengths"] = tokens.lengths.to(self.device)
+        if self.encoder.sizes:
+            default = torch.full((len(tokens),), self.image_size)
+            sides = [tokens.conditions.get(name, default).tolist() for name in ("height", "width")]
+            pairs = set(zip(*sides, strict=True))
+            if len(pairs) > 1:
+                raise TokenError(f"a batch has one image size, these have {_some(sorted(pairs))}: group them by size")
+            how["size"] = pairs.pop()
+        return how
+
+    def forward(self, media: Tensor, **given: Any) -> Reconstruction:
+        """One training pass over images (B, 3, H, W) in [0, 1]."""
+        height, width = media.shape[-2:]
+        if self.encoder.sizes:
+            self.encoder.sizes.check(height, width)
+        elif (height, width) != (self.image_size, self.image_size):
+            raise InputError(f"{self.name} trains on {self.image_size} x {self.image_size} images, got {tuple(media.shape)}")
+        latents = self.encode_latents(media, **given)
+        quantized = self.discrete()(latents)
+        extent = {"size": (height, width)} if self.encoder.sizes else {}
+        return Reconstruction(self.decode_latents(quantized.latents, **given, **extent), latents, quantized)
+
+
+def _some(values: Any) -> str:
+    shown = [str(value) for value in values]
+    return ", ".join(shown if len(shown) <= 4 else [*shown[:2], "...", shown[-1]])
