@@ -1,40 +1,63 @@
 """What there is to train on: a manifest, or a folder."""
 
-import csv
-import json
+import math
+import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .errors import InputError
 from .files import atomic_path
+from .tables import package, read_table, write_table
 
 CACHE = Path("~/.cache/tokenizers-zoo")
-TABLES = {".csv": ",", ".tsv": "\t"}
+TEXTS = ("text", "texts", "caption", "captions")
+COLUMNS = ("path", *TEXTS, "speaker", "split", "seconds", "label")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One file: its path, what is said or seen in it, who speaks, its split, its length if known, and its class for probes."""
+    """One file: its path, what is said or seen in it, who speaks, its split, its length if known, and its class for probes.
+
+    texts: captions, none of them empty; one string stands for one caption, "" for none. extra: the manifest's other columns,
+    which a rewrite keeps.
+    """
 
     path: Path
-    text: str = ""
+    texts: tuple[str, ...] = ()
     speaker: str = ""
     split: str = ""
     seconds: float = 0.0
     label: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        texts = (self.texts,) if isinstance(self.texts, str) else self.texts
+        object.__setattr__(self, "texts", tuple(text for text in texts if text))
+
+    @property
+    def text(self) -> str:
+        """The first caption, or ""."""
+        return self.texts[0] if self.texts else ""
+
+    def draw(self, generator: torch.Generator) -> str:
+        """One of the captions, all equally likely, or ""; a single one costs no random number."""
+        return self.texts[int(torch.randint(len(self.texts), (), generator=generator))] if len(self.texts) > 1 else self.text
 
 
 def read_manifest(source: str | Path, suffixes: Sequence[str]) -> list[Row]:
     """Rows of a manifest, a folder, or a dataset of the Hugging Face Hub.
 
-    A manifest is a .csv, .tsv, .jsonl or .parquet file: a column `path`, and any of text (or caption), speaker, split, seconds,
-    label. Of a folder every file is a row, with the sub-folder `train`, `valid`, `val` or `test` as its split. `hf:NAME` or
+    A manifest is a .csv, .tsv, .jsonl or .parquet file: a column `path`, and any of text (texts, caption, captions), speaker,
+    split, seconds, label. A text is a string or, in .jsonl and .parquet, a list of strings; a file's captions are all its texts.
+    Of a folder every file is a row, with the sub-folder `train`, `valid`, `val` or `test` as its split. `hf:NAME` or
     `hf:NAME:CONFIG` is a dataset with a column audio or image.
 
-    Paths are relative to the manifest. Raises InputError for what is neither, or names nothing.
+    Paths are relative to the manifest. Raises InputError, with the line, for what is neither, or names nothing.
     """
     if str(source).startswith("hf:"):
         return _hugging_face(*str(source)[3:].split(":"))
@@ -43,7 +66,7 @@ def read_manifest(source: str | Path, suffixes: Sequence[str]) -> list[Row]:
         files = sorted(path for path in source.rglob("*") if path.suffix.lower() in suffixes and path.name[0] != ".")
         rows = [Row(path, split=_split(path.relative_to(source))) for path in files]
     elif source.is_file():
-        rows = [_row(values, source) for values in _values(source)]
+        rows = [_row(values, place, source.parent) for place, values in read_table(source)]
     else:
         raise InputError(f"{source}: no such manifest or folder")
     if not rows:
@@ -52,12 +75,24 @@ def read_manifest(source: str | Path, suffixes: Sequence[str]) -> list[Row]:
 
 
 def write_manifest(path: str | Path, rows: Iterable[Row]) -> None:
-    """Writes a .csv manifest."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(field.name for field in fields(Row))
-        for row in rows:
-            writer.writerow([row.path, row.text, row.speaker, row.split, f"{row.seconds:.3f}", row.label])
+    """Writes a .csv, .tsv or .jsonl manifest with paths relative to it. Several captions of one file need .jsonl."""
+    path, rows = Path(path), list(rows)
+    several = any(len(row.texts) > 1 for row in rows)
+    extra = dict.fromkeys(name for row in rows for name in row.extra)
+    names = ["path", "texts" if several else "text", "speaker", "split", "seconds", "label", *extra]
+    table = [
+        {
+            "path": _relative(row.path, path.parent),
+            names[1]: list(row.texts) if several else row.text,
+            "speaker": row.speaker,
+            "split": row.split,
+            "seconds": row.seconds or None,
+            "label": row.label,
+            **row.extra,
+        }
+        for row in rows
+    ]
+    write_table(path, names, table)
 
 
 def of_split(rows: list[Row], split: str) -> list[Row]:
@@ -71,54 +106,81 @@ def of_split(rows: list[Row], split: str) -> list[Row]:
 
 def _hugging_face(name: str, config: str | None = None) -> list[Row]:
     """All splits of a dataset with a column `audio` or `image`; its files are unpacked into the cache, once."""
-    from datasets import Audio, Image, load_dataset
-
+    datasets = package("datasets")
     folder = CACHE.expanduser() / "datasets" / re.sub(r"\W+", "_", f"{name} {config or ''}").strip("_")
     rows = []
-    for split, part in load_dataset(name, config).items():
+    for split, part in datasets.load_dataset(name, config).items():
         column = next((c for c in ("audio", "image") if c in part.column_names), None)
         if column is None:
             raise InputError(f"{name} needs a column audio or image, it has {', '.join(part.column_names)}")
-        part = part.cast_column(column, (Audio if column == "audio" else Image)(decode=False))
+        part = part.cast_column(column, getattr(datasets, column.title())(decode=False))
         for index, item in enumerate(part):
             suffix = Path(item[column]["path"] or "").suffix or (".flac" if column == "audio" else ".png")
             path = folder / str(split) / f"{index:08d}{suffix}"
             if not path.exists():
                 with atomic_path(path) as temporary:
                     temporary.write_bytes(item[column]["bytes"] or Path(item[column]["path"]).read_bytes())
-            text = str(item.get("text") or item.get("caption") or item.get("transcription") or "")
+            texts = _texts(item, (*TEXTS, "transcription"), f"{name}, {split} {index}")
             known = {"validation": "valid", "val": "valid"}
             label = "" if item.get("label") is None else str(item["label"])
-            rows.append(Row(path, text, str(item.get("speaker_id") or ""), known.get(str(split), str(split)), label=label))
+            rows.append(Row(path, texts, str(item.get("speaker_id") or ""), known.get(str(split), str(split)), label=label))
     return rows
 
 
-def _values(source: Path) -> list[dict[str, Any]]:
-    if source.suffix in TABLES:
-        with source.open(newline="") as file:
-            return list(csv.DictReader(file, delimiter=TABLES[source.suffix]))
-    if source.suffix == ".jsonl":
-        try:
-            return [json.loads(line) for line in source.read_text().splitlines() if line.strip()]
-        except ValueError as error:
-            raise InputError(f"{source} has a line that is not JSON ({error})") from error
-    if source.suffix == ".parquet":
-        from pyarrow import parquet
-
-        return parquet.read_table(source).to_pylist()
-    raise InputError(f"{source} is no manifest; use .csv, .tsv, .jsonl or .parquet, or name a folder")
+def _row(values: Mapping[str, Any], place: str, folder: Path) -> Row:
+    if "path" not in values:
+        raise InputError(f"{place} needs a column `path`, it has {', '.join(map(str, values))}")
+    path = values["path"]
+    if not isinstance(path, str) or not path.strip() or "\0" in path or not _encodes(path, "surrogateescape"):
+        raise InputError(f"{place}: `path` must name a file, got {path!r}")
+    words = {name: _word(values.get(name), f"{place}: {name}") for name in ("speaker", "split", "label")}
+    extra = {name: value for name, value in values.items() if name not in COLUMNS}
+    return Row(folder / path, _texts(values, TEXTS, place), seconds=_seconds(values.get("seconds"), place), extra=extra, **words)
 
 
-def _row(values: dict[str, Any], source: Path) -> Row:
-    if not values.get("path"):
-        raise InputError(f"{source} needs a column `path`, it has {', '.join(map(str, values))}")
-    text = values.get("text") or values.get("caption") or ""
+def _texts(values: Mapping[str, Any], names: Sequence[str], place: str) -> tuple[str, ...]:
+    """All captions in the columns `names`, each once."""
+    found = []
+    for name in names:
+        value = values.get(name)
+        texts = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(text, str) and "\0" not in text and _encodes(text) for text in texts):
+            raise InputError(f"{place}: {name} must be text or a list of texts, got {value!r}")
+        found += texts
+    return tuple(dict.fromkeys(found))
+
+
+def _seconds(value: Any, place: str) -> float:
     try:
-        seconds = float(values.get("seconds") or 0.0)
-    except ValueError as error:
-        raise InputError(f"{source}: seconds must be a number, got {values['seconds']!r}") from error
-    known = {name: "" if values.get(name) is None else str(values[name]) for name in ("speaker", "split", "label")}
-    return Row(source.parent / values["path"], str(text), seconds=seconds, **known)
+        seconds = math.nan if isinstance(value, bool) else float(0 if value in (None, "") else value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise InputError(f"{place}: seconds must be a number of at least 0, got {value!r}; leave it empty where it is not known")
+    return seconds
+
+
+def _word(value: Any, what: str) -> str:
+    if not isinstance(value, str | int | float | None):
+        raise InputError(f"{what} must be a word or a number, got {value!r}")
+    return "" if value is None else str(value)
+
+
+def _encodes(text: str, errors: str = "strict") -> bool:
+    """Whether a string can be written: half a surrogate pair, which JSON can escape, cannot."""
+    try:
+        text.encode(errors=errors)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """`path` as a manifest in `folder` names it. Outside it links are resolved, because `..` of a link is not where it stands."""
+    path, folder = path.absolute(), folder.absolute()
+    if path.is_relative_to(folder):
+        return str(path.relative_to(folder))
+    return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
 
 
 def _split(path: Path) -> str:

@@ -11,6 +11,7 @@ clips           any folder of WAV and FLAC files, NAME.txt beside NAME.wav as th
 """
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def main() -> None:
     rows = []
     for name, folder in (corpus.split("=", 1) for corpus in args.corpora):
         for row in CORPORA[name](Path(folder).resolve()):
-            rows.append(Row(row.path, row.text, row.speaker, row.split, soundfile.info(row.path).duration))
+            rows.append(dataclasses.replace(row, seconds=soundfile.info(row.path).duration))
     write_manifest(args.output, rows)
     for split in sorted({row.split for row in rows}):
         chosen = [row for row in rows if row.split == split]

@@ -22,7 +22,7 @@ def main() -> None:
     rows, listen = read_manifest(args.manifest, ()), SpeechRecognizer(args.recognizer)
     for index in tqdm([i for i, row in enumerate(rows) if not row.text]):
         wave = as_audio(rows[index].path, 16000).waveform[0, 0]
-        rows[index] = dataclasses.replace(rows[index], text=listen([wave])[0])
+        rows[index] = dataclasses.replace(rows[index], texts=(listen([wave])[0],))
     write_manifest(args.manifest, rows)
 
 

@@ -1,6 +1,5 @@
-"""Manifests, random draws, and what happens to files that cannot be read."""
+"""Random draws, and what happens to files that cannot be read."""
 
-import gc
 import json
 import shutil
 import warnings
@@ -12,86 +11,11 @@ from conftest import DATA
 from runs import audio_data, image_data
 
 import tokenizers_zoo as tz
-from tokenizers_zoo.manifest import Row, of_split, read_manifest, write_manifest
 from tokenizers_zoo.trainers.audio_data import AudioData
 from tokenizers_zoo.trainers.data import Positions
 from tokenizers_zoo.trainers.image_data import ImageData
 
 CLIP = DATA / "sense_and_sensibility_0870.wav"
-
-
-def test_manifests_of_all_kinds_say_the_same(tmp_path: Path) -> None:
-    rows = [
-        {"path": "a.wav", "text": "one, two", "speaker": "s", "split": "train", "label": 0},
-        {"path": "b/c.wav", "text": "three", "split": "test"},
-    ]
-    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    (tmp_path / "m.csv").write_text('path,text,speaker,split,label\na.wav,"one, two",s,train,0\nb/c.wav,three,,test,\n')
-    (tmp_path / "m.tsv").write_text(
-        "path\tcaption\tspeaker\tsplit\tlabel\na.wav\tone, two\ts\ttrain\t0\nb/c.wav\tthree\t\ttest\t\n"
-    )
-    wanted = [Row(tmp_path / "a.wav", "one, two", "s", "train", label="0"), Row(tmp_path / "b/c.wav", "three", "", "test")]
-    for name in ("m.jsonl", "m.csv", "m.tsv"):
-        assert read_manifest(tmp_path / name, ()) == wanted, name
-    write_manifest(tmp_path / "again.csv", wanted)
-    assert read_manifest(tmp_path / "again.csv", ()) == wanted
-    assert of_split(wanted, "test") == wanted[1:]
-    with pytest.raises(tz.InputError, match="there are test, train"):
-        of_split(wanted, "valid")
-
-
-def test_parquet_manifest(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    parquet.write_table(pyarrow.table({"path": ["a.wav"], "text": ["one"]}), tmp_path / "m.parquet")
-    assert read_manifest(tmp_path / "m.parquet", ()) == [Row(tmp_path / "a.wav", "one")]
-
-
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
-)  # datasets leaves files open
-def test_a_hub_dataset_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("datasets")
-    monkeypatch.setattr("tokenizers_zoo.manifest.CACHE", tmp_path / "cache")
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
-    (tmp_path / "photos/train").mkdir(parents=True)
-    shutil.copy(DATA / "chelsea.jpg", tmp_path / "photos/train/a.jpg")
-    (tmp_path / "photos/train/metadata.csv").write_text("file_name,text\na.jpg,a cat\n")
-    for _ in range(2):
-        (row,) = read_manifest(f"hf:{tmp_path / 'photos'}", ())
-    assert (row.text, row.split, row.path.suffix) == ("a cat", "train", ".jpg")
-    assert row.path.read_bytes() == (DATA / "chelsea.jpg").read_bytes()
-    gc.collect()  # what it left open is remarked on here, not in another test
-
-
-def test_a_folder_is_a_manifest(tmp_path: Path) -> None:
-    for name in ("train/x/1.jpg", "val/2.jpg", "other/3.jpg", "notes.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert [(row.path.name, row.split) for row in read_manifest(tmp_path, (".jpg",))] == [
-        ("3.jpg", ""),
-        ("1.jpg", "train"),
-        ("2.jpg", "valid"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("m.csv", "file\na.wav\n", "column `path`, it has file"),
-        ("m.csv", "path,seconds\na.wav,long\n", "seconds must be a number"),
-        ("m.jsonl", "{nothing", "not JSON"),
-        ("m.csv", "path\n", "names no files"),
-        ("m.xlsx", "", "use .csv, .tsv, .jsonl or .parquet"),
-    ],
-)
-def test_bad_manifests(name: str, text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(tz.InputError, match=message):
-        read_manifest(tmp_path / name, ())
-    with pytest.raises(tz.InputError, match="no such manifest"):
-        read_manifest(tmp_path / "none.csv", ())
 
 
 def test_draws_depend_on_seed_and_number_alone() -> None:
@@ -126,6 +50,21 @@ def test_every_photo_comes_once_an_epoch() -> None:
     epochs = [[dataset[3 * epoch + n]["name"] for n in range(3)] for epoch in range(6)]
     assert all(sorted(names) == ["astronaut.jpg", "chelsea.jpg", "coffee.jpg"] for names in epochs)
     assert len({tuple(names) for names in epochs}) > 1  # in another order
+
+
+def test_batches_carry_text_and_one_caption_is_drawn(tmp_path: Path) -> None:
+    image = {"path": str(DATA / "chelsea.jpg"), "captions": ["a cat", "a face", "whiskers"]}
+    (tmp_path / "m.jsonl").write_text(json.dumps(image))
+    photos = ImageData(str(tmp_path / "m.jsonl"), 64, workers=0)
+    drawn = [photos.draws()[0][n]["text"] for n in range(12)]
+    assert set(drawn) == set(image["captions"])
+    assert drawn == [photos.draws()[0][n]["text"] for n in range(12)]
+    assert next(iter(photos.val_dataloader()))["text"] == ["a cat"]
+    clip = {"path": str(CLIP), "texts": ["one", "two"], "seconds": 7}
+    (tmp_path / "m.jsonl").write_text(json.dumps(clip))
+    speech = AudioData(str(tmp_path / "m.jsonl"), 16000, workers=0)
+    assert {speech.draws()[0][n]["text"] for n in range(12)} == {"one", "two"}
+    assert next(iter(speech.val_dataloader()))["text"] == ["one"]
 
 
 def test_loudness_and_gain() -> None:

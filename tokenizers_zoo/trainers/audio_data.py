@@ -24,7 +24,8 @@ class AudioData(MediaData):
     data: manifest or folder. sample_rate: Hz; other rates are resampled. loudness: dBFS (root mean square) that each crop is
     brought to, None leaves it. gain: each crop is made up to this many dB softer or louder; a peak never exceeds 1. teachers:
     by the name that their features have in a batch; they run once a clip, into the folder `cache`. A batch has `media` (B, 1,
-    S), and (B, T, D) a teacher. Validation takes `valid_seconds` from the start of each clip.
+    S), `text` (what is said, unless a teacher has that name), and (B, T, D) a teacher. Validation takes `valid_seconds` from the
+    start of each clip.
     """
 
     suffixes = SUFFIXES["audio"]
@@ -92,12 +93,12 @@ class AudioData(MediaData):
         db = 0.0 if self.loudness is None else self.loudness - 10 * float(wave.square().mean().clamp(min=1e-7).log10())
         db += self.gain * (2 * float(torch.rand((), generator=generator)) - 1)
         wave = wave * min(10 ** (db / 20), 1 / max(float(wave.abs().max()), 1e-4))
-        return self._sample(row, wave, start, self.seconds)
+        return {"text": row.draw(generator), **self._sample(row, wave, start, self.seconds)}
 
     def read_fixed(self, row: Row, generator: torch.Generator) -> Batch:
         """The start of a clip."""
         wave, start = self._crop(row, self.valid_seconds, 0.0)
-        return self._sample(row, wave, start, self.valid_seconds)
+        return {"text": row.text, **self._sample(row, wave, start, self.valid_seconds)}
 
     def _sample(self, row: Row, wave: Tensor, start: float, seconds: float) -> Batch:
         features = {name: cache.crop(row.path, row.text, start, seconds) for name, cache in self.caches.items()}

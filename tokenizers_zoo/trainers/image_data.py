@@ -54,8 +54,8 @@ class ImageData(MediaData):
     def _read(self, row: Row, generator: torch.Generator) -> Batch:
         where, mirror = torch.rand(2, generator=generator).tolist()
         pixels = as_images(row.path, self.image_size, where).pixels[0]
-        return {"media": pixels.flip(-1) if mirror < 0.5 else pixels, "text": row.text}
+        return {"media": pixels.flip(-1) if mirror < 0.5 else pixels, "text": row.draw(generator)}
 
     def read_fixed(self, row: Row, generator: torch.Generator) -> Batch:
         """The centre of a photo."""
-        return {"media": as_images(row.path, self.image_size).pixels[0], "text": row.text}
+        return {"media": as_images(row.path, self.image_size).pixels[0], "text": row.draw(generator)}
