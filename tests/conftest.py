@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import tokenizers_zoo as tz
 from tokenizers_zoo import zoo
 from tokenizers_zoo.quantizers import EMAVectorQuantizer
 
 DATA = Path(__file__).parent / "data"
+FIXTURES = {path.stem: path for path in sorted((DATA / "variants").glob("*.yaml"))}  # variants that only tests have
 LARGEST = 20_000_000  # parameters of a variant that the default run builds at full size
 
 
@@ -35,11 +38,17 @@ def photo() -> Path:
     return DATA / "chelsea.jpg"
 
 
+def assembly(name: str) -> dict[str, Any]:
+    """The assembly of a variant, a shipped one or one of `FIXTURES`."""
+    return yaml.safe_load(FIXTURES[name].read_text()) if name in FIXTURES else zoo.assembly(name)
+
+
 @cache
 def small(name: str) -> tz.Tokenizer:
     """The variant with fewer blocks or channels, random weights and full codebooks, in evaluation mode."""
     torch.manual_seed(1)
-    tokenizer = tz.create(name, **_cuts(zoo.assembly(name)["init_args"]))
+    config = assembly(name)
+    tokenizer = zoo.build(config, name) if name in FIXTURES else tz.create(name, **_cuts(config["init_args"]))
     fill_codebooks(tokenizer)
     return tokenizer.eval()
 
@@ -68,7 +77,7 @@ def fill_codebooks(tokenizer: tz.Tokenizer) -> None:
 
 
 def is_discrete(name: str) -> bool:
-    return zoo.assembly(name)["init_args"].get("quantizer") is not None
+    return assembly(name)["init_args"].get("quantizer") is not None
 
 
 def media(tokenizer: tz.Tokenizer, count: int = 1, samples: int = 16_000) -> torch.Tensor:
