@@ -9,7 +9,8 @@ import pytest
 from token_examples import CAPTIONED, GROUPED, SCALES, SPEECH
 
 from tokenizers_zoo import TokenError, TokenSpec
-from tokenizers_zoo.spec import MOST, combined, common
+from tokenizers_zoo.spec import MOST
+from tokenizers_zoo.together import combined, common
 
 
 def test_rates_and_bits_are_computed() -> None:

@@ -239,7 +239,7 @@ def test_what_does_not_belong_together_is_not_combined() -> None:
         ([semantic, renamed], "cannot combine"),
         ([mine, foreign], "different weights"),
         ([], "nothing to combine"),
-        ([semantic, None], "list of Tokens"),
+        ([semantic, None], "only Tokens"),
         (batch, "list of Tokens"),
     ):
         with pytest.raises(TokenError, match=message):
@@ -299,6 +299,9 @@ def test_join_continues_each_stream() -> None:
     assert Tokens.join([whole]) == whole
     assert Tokens.join([speech((0,)), whole, speech((0,))]) == whole
     assert Tokens.join([Tokens(t.codes, SPEECH, t.lengths) for t in (first, second)]).conditions == {}
+    unknown = replace(SPEECH, hop=None)  # nobody can tell which frames are whole
+    pieces = [Tokens(t.codes, unknown, t.lengths, **t.conditions) for t in (last, first)]
+    assert Tokens.join(pieces).conditions["num_samples"].tolist() == [1915 + 1280, 700, 2240]
     assert len(Tokens.join([first[:0], second[:0]])) == 0
 
 

@@ -1,4 +1,4 @@
-"""TokenSpec: what is known of a tokenizer's codes."""
+"""TokenSpec, what is known of a tokenizer's codes, and Parts, what travels with it."""
 
 import dataclasses
 import math
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby, islice
 from numbers import Integral
 from reprlib import repr as short
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
+
+from torch import Tensor
 
 from .errors import TokenError
 
@@ -15,6 +17,7 @@ Modality = Literal["audio", "image"]
 Layout = Literal["time", "sequence", "grid", "scales"]
 
 MOST = 4096  # codebooks: a count in a file must not be able to ask for memory
+PAD = -1  # the code of positions past an item's length
 RESERVED = ("codes", "spec", "lengths")  # arguments of Tokens, which cannot be names of conditions
 OPTIONAL = "x-"  # what a file names so may be skipped by a reader that does not know it
 
@@ -194,7 +197,7 @@ class TokenSpec:
         return data
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "TokenSpec":
+    def from_json(cls, data: Any) -> "TokenSpec":
         """Inverse of `to_json`. Raises TokenError for anything that is not a spec."""
         known = [f.name for f in dataclasses.fields(cls)]
         try:
@@ -211,57 +214,14 @@ class TokenSpec:
             raise TokenError(f"this is not a token spec ({error})") from error
 
 
-def common(specs: Sequence[TokenSpec], of_selections: bool = False) -> TokenSpec:
-    """The spec of tokens of one tokenizer put together: the first one, after a check that nothing which decides decoding differs.
+class Parts(NamedTuple):
+    """What `Tokens` consist of, unchecked: for the modules below it."""
 
-    Images of ordered tokens may have different numbers of positions; the result has the most. Unknown weights ("") go with any,
-    and the result's are unknown unless all are equal. `of_selections`: codebooks may differ. Raises TokenError.
-    """
-    specs = list(dict.fromkeys(specs))
-    first, longest = specs[0], max(specs, key=lambda spec: spec.positions or 0)
-    decisive = ["name", "modality", "layout", "sample_rate", "hop", "image_size", "positions", "scales"]
-    for other in specs:
-        n = other.positions
-        whole = longest.prefix(n) if n and n in (longest.prefix_lengths or ()) else longest
-        for field in decisive if of_selections else [*decisive, "codebook_sizes", "codebook_ids"]:
-            mine, theirs = getattr(whole, field), getattr(other, field)
-            if mine != theirs:
-                raise TokenError(
-                    f"cannot combine tokens of {first.name} and {other.name}: {field} is {short(mine)} and {short(theirs)}"
-                )
-    weights = {spec.weights for spec in specs}
-    if len(weights - {""}) > 1:
-        raise TokenError(f"cannot combine tokens of different weights of {first.name}: {' and '.join(sorted(weights - {''}))}")
-    return dataclasses.replace(
-        first,
-        positions=longest.positions,
-        scales=longest.scales,
-        weights=first.weights if len(weights) == 1 else "",
-        conditions=tuple(dict.fromkeys(name for spec in specs for name in spec.conditions)),
-    )
-
-
-def combined(specs: Sequence[TokenSpec]) -> TokenSpec:
-    """The spec of different codebooks of one tokenizer together: the reverse of `select`. Raises TokenError."""
-    specs = sorted(specs, key=lambda spec: spec.codebook_ids)
-    entries = sorted(
-        (i, size, role)
-        for spec in specs
-        for i, size, role in zip(spec.codebook_ids, spec.codebook_sizes, spec.roles, strict=True)
-    )
-    ids, sizes, roles = zip(*entries, strict=True)
-    if len(set(ids)) < len(ids):
-        raise TokenError(f"the parts must have different codebooks, got {[spec.codebook_ids for spec in specs]}")
-    whole = dataclasses.replace(
-        common(specs, of_selections=True), codebook_sizes=sizes, roles=roles, codebook_ids=ids, decodable=Computed()
-    )
-    alone = [
-        roles
-        for spec in specs
-        for roles in spec.decodable
-        if not any(set(roles) & set(other.roles) for other in specs if other is not spec)
-    ]
-    return dataclasses.replace(whole, decodable=tuple(dict.fromkeys([*alone, *whole.decodable])))
+    codes: Tensor
+    spec: TokenSpec
+    lengths: Tensor
+    text: Sequence[str] | None
+    conditions: dict[str, Tensor]
 
 
 def is_integer(value: object) -> bool:

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import tokfile
+from . import together, tokfile
 from .errors import TokenError
 from .files import atomic_path
-from .spec import TokenSpec, combined, common, is_integer
-from .tokfile import PAD
+from .spec import PAD, Parts, TokenSpec, is_integer
 
 __all__ = ["PAD", "TokenSpec", "Tokens"]
 
@@ -88,7 +87,9 @@ class Tokens:
                     f"condition {name!r} must have one entry an item ({len(self)}), got shape {tuple(value.shape)}; "
                     f"repeat what is the same for all"
                 )
-        samples = self.conditions.get("num_samples", self.lengths)
+        samples = self.conditions.get("num_samples")
+        if samples is None:
+            return
         if samples.ndim != 1 or not _is_integral(samples) or (samples.long() < 0).any():
             raise TokenError("condition 'num_samples' must be integers >= 0, one an item; it counts samples")
 
@@ -137,7 +138,7 @@ class Tokens:
             return False
         pairs = [(self.codes, other.codes), (self.lengths, other.lengths)]
         pairs += [(v, other.conditions[k]) for k, v in self.conditions.items()]
-        return (self.spec, self.text) == (other.spec, other.text) and all(_equal(a, b) for a, b in pairs)
+        return (self.spec, self.text) == (other.spec, other.text) and all(together.equal(a, b) for a, b in pairs)
 
     __hash__ = None  # type: ignore[assignment]  # mutable tensors inside
 
@@ -178,66 +179,46 @@ class Tokens:
     def cat(batches: Sequence["Tokens"]) -> "Tokens":
         """All items of several batches of one tokenizer in one batch, padded to the longest; items without text get "".
 
-        What does not decide decoding (causality, licence, ...) may differ and is that of the first.
+        What does not decide decoding (causality, licence, ...) may differ and is that of the first. Weights that are unknown ("")
+        go with any. Raises TokenError for tokens that do not belong together.
         """
-        spec = common([t.spec for t in _some(batches)])
-        for other in batches[1:]:
-            for name in batches[0].conditions.keys() | other.conditions.keys():
-                first, second = (_form(t.conditions.get(name)) for t in (batches[0], other))
-                if first != second:
-                    raise TokenError(f"cannot combine tokens: condition {name!r} is {first} in one and {second} in another")
-        longest = max(t.codes.shape[-1] for t in batches)
-        codes = _cat([_padded(t.codes, longest) for t in batches])
-        text = [caption for t in batches for caption in t.text or [""] * len(t)]
-        conditions = {k: _cat([t.conditions[k] for t in batches]) for k in batches[0].conditions}
-        return Tokens(codes, spec, torch.cat([t.lengths for t in batches]), text, **conditions)
+        return Tokens._of(together.cat(_parts(batches)))
 
     @staticmethod
     def join(pieces: Sequence["Tokens"]) -> "Tokens":
         """Streams that continue through several Tokens, in time order (audio): item i of the result is item i of all pieces.
 
-        `num_samples` add up, so each piece but an item's last must end with a whole frame. Text and other conditions are the
+        `num_samples` add up, so each piece but an item's last must end with a whole frame. Text and other conditions must be the
         same in all pieces that have them. Raises TokenError otherwise.
         """
-        spec = common([t.spec for t in _some(pieces)])
-        if spec.layout != "time" or len({len(t) for t in pieces}) > 1:
-            raise TokenError("only tokens with a time layout and equally many streams can be joined; use Tokens.cat for a batch")
-        lengths = torch.stack([t.lengths for t in pieces])  # (pieces, B)
-        ends = lengths.cumsum(0)
-        codes = pieces[0].codes.new_full((*pieces[0].codes.shape[:2], max(ends[-1].tolist(), default=0)), PAD)
-        for piece, piece_ends in zip(pieces, ends.tolist(), strict=True):
-            for row, item, length, end in zip(codes, piece.codes, piece.lengths.tolist(), piece_ends, strict=True):
-                row[:, end - length : end] = item[:, :length]
-        text, conditions = _merged(pieces, apart="num_samples")
-        if any("num_samples" in t.conditions for t in pieces):
-            conditions["num_samples"] = _summed_samples(pieces, lengths)
-        return Tokens(codes, spec, ends[-1], text, **conditions)
+        return Tokens._of(together.join(_parts(pieces)))
 
     @staticmethod
     def combine(parts: Sequence["Tokens"]) -> "Tokens":
-        """Different codebooks of the same items together, in the tokenizer's order: the reverse of `codebooks`, e.g. of semantic
+        """Different codebooks of the same items together, in the tokenizer's order: the reverse of `codebooks`, e.g. semantic
         codes and the acoustic ones that a language model predicted for them.
 
-        Text and conditions are the same in all parts that have them. Raises TokenError otherwise.
+        Text and conditions must be the same in all parts that have them. Raises TokenError otherwise.
         """
-        spec = combined([t.spec for t in _some(parts)])
-        if any(not torch.equal(t.lengths, parts[0].lengths) for t in parts):
-            raise TokenError(f"parts of the same items have equal lengths, got {[t.lengths.tolist() for t in parts]}")
-        longest = max(t.codes.shape[-1] for t in parts)
-        ids = np.concatenate([t.spec.codebook_ids for t in parts])
-        codes = _cat([_padded(t.codes, longest) for t in parts], dim=1)[:, ids.argsort()]
-        text, conditions = _merged(parts)
-        return Tokens(codes, spec, parts[0].lengths, text, **conditions)
+        return Tokens._of(together.combine(_parts(parts)))
+
+    @property
+    def parts(self) -> Parts:
+        """What these tokens consist of."""
+        return Parts(self.codes, self.spec, self.lengths, self.text, self.conditions)
+
+    @staticmethod
+    def _of(parts: Parts) -> "Tokens":
+        return Tokens(parts.codes, parts.spec, parts.lengths, parts.text, **parts.conditions)
 
     def to_bytes(self) -> bytes:
         """The `.tok` form: safetensors, codes packed at ceil(log2(size)) bits, CRC over the whole file."""
-        return tokfile.to_bytes(tokfile.Parts(self.codes, self.spec, self.lengths, self.text, self.conditions))
+        return tokfile.to_bytes(self.parts)
 
     @staticmethod
     def from_bytes(data: bytes) -> "Tokens":
         """Inverse of `to_bytes`. Raises TokenError for damaged or foreign data."""
-        parts = tokfile.from_bytes(data)
-        return Tokens(parts.codes, parts.spec, parts.lengths, parts.text, **parts.conditions)
+        return Tokens._of(tokfile.from_bytes(data))
 
     def save(self, path: str | Path) -> None:
         """Writes a `.tok` file; it appears whole or not at all."""
@@ -284,62 +265,10 @@ def _captions(text: Sequence[str] | None, count: int) -> tuple[str, ...] | None:
     return tuple(map(str, captions)) if any(captions) else None
 
 
-def _some(batches: Sequence[Tokens]) -> Sequence[Tokens]:
+def _parts(batches: Sequence[Tokens]) -> list[Parts]:
+    batches = [] if isinstance(batches, Tokens) else list(batches)
+    if not all(isinstance(t, Tokens) for t in batches):
+        raise TokenError(f"only Tokens can be combined, got {short(batches)}")
     if not batches:
-        raise TokenError("nothing to combine: give at least one Tokens")
-    if isinstance(batches, Tokens) or not all(isinstance(t, Tokens) for t in batches):
-        raise TokenError("give a list of Tokens, [a, b, ...]")
-    return batches
-
-
-def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    return torch.cat([tensor.to(tensors[0].device) for tensor in tensors], dim)
-
-
-def _padded(codes: Tensor, positions: int) -> Tensor:
-    return torch.nn.functional.pad(codes, (0, positions - codes.shape[-1]), value=PAD)
-
-
-def _form(condition: Tensor | None) -> str:
-    return "missing" if condition is None else f"{condition.dtype} {tuple(condition.shape[1:])} an item"
-
-
-def _merged(parts: Sequence[Tokens], apart: str = "") -> tuple[list[str], dict[str, Tensor]]:
-    """Text and conditions, but for the one named `apart`, of tokens that belong to the same items."""
-    text = []
-    for captions in zip(*(t.text or [""] * len(t) for t in parts), strict=True):
-        said = [*dict.fromkeys(filter(None, captions)), ""]
-        if len(said) > 2:
-            raise TokenError(f"the parts of an item have different texts, {said[0]!r} and {said[1]!r}; keep one")
-        text.append(said[0])
-    conditions: dict[str, Tensor] = {}
-    for part in parts:
-        for name, value in part.conditions.items():
-            if name != apart and not _equal(conditions.setdefault(name, value), value):
-                raise TokenError(f"the parts of an item have different values of condition {name!r}; keep one")
-    return text, conditions
-
-
-def _summed_samples(pieces: Sequence[Tokens], lengths: Tensor) -> Tensor:
-    """num_samples (B,) of pieces with lengths (pieces, B), in the dtype that they have."""
-    forms = {_form(t.conditions.get("num_samples")) for t in pieces}
-    if len(forms) > 1:
-        raise TokenError(f"cannot join pieces: condition 'num_samples' is {' and '.join(sorted(forms))}")
-    given, hop = pieces[0].conditions["num_samples"], pieces[0].spec.hop
-    samples = torch.stack([t.conditions["num_samples"].cpu().long() for t in pieces])
-    following = lengths.flip(0).cumsum(0).flip(0) - lengths
-    incomplete = (samples != lengths * hop) & ((following > 0) | (lengths == 0)) if hop else following < 0
-    if incomplete.any():
-        piece, item = incomplete.nonzero()[0].tolist()
-        raise TokenError(
-            f"piece {piece} has {samples[piece, item]} samples in {lengths[piece, item]} frames of {hop}: a piece that others "
-            f"follow must end with a whole frame; cut the audio at multiples of {hop}, or decode the pieces one by one"
-        )
-    total = samples.sum(0)
-    if (total > torch.iinfo(given.dtype).max).any():
-        raise TokenError(f"{int(total.max())} samples do not fit into num_samples of {given.dtype}; join fewer pieces")
-    return total.to(given)
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu())
+        raise TokenError("nothing to combine: give a list of Tokens, [a, b, ...]")
+    return [t.parts for t in batches]

@@ -3,6 +3,7 @@
 Tensors: `codes` uint8, each item's valid codes in order (item, codebook, position), most significant bit first, at
 ceil(log2(size)) bits a code, zeros after the last; `lengths` int32 (B,); `condition.NAME` (B, ...) for each condition;
 where there are captions, `text` uint8, their UTF-8 bytes, and `text_ends` int32 (B,), where each item's end.
+Padding is not stored; a batch of more than 16 million codes with it, 64 times as many as without, is neither written nor read.
 Metadata: one entry, JSON with the `version` of this layout, the `spec`, and `crc32` (8 hex digits), the checksum of the
 whole file with those digits set to 0. One entry, because safetensors writes several in random order.
 
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, groupby, pairwise
 from reprlib import repr as short
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +28,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from .errors import TokenError
-from .spec import OPTIONAL, TokenSpec
+from .spec import OPTIONAL, PAD, Parts, TokenSpec
 
-PAD = -1
 VERSION = 2
 HEADER = 1 << 20  # bytes at most
 CHUNK = 1 << 14  # codes that are packed at once
@@ -37,16 +37,6 @@ ROOM, RAGGED = 1 << 24, 64  # codes with padding: at most so many, or so many ti
 LATER = {"conditions", "scales", "decodable"}  # fields of the spec that version 1 did not know
 _CRC = re.compile(rb'crc32\\":\\"([0-9a-f]{8})')  # the JSON text stands, escaped, inside safetensors' own JSON
 _BLANK = b'crc32\\":\\"00000000'
-
-
-class Parts(NamedTuple):
-    """What a file holds; `Tokens` has the same five, and checks codes and conditions."""
-
-    codes: Tensor
-    spec: TokenSpec
-    lengths: Tensor
-    text: Sequence[str] | None
-    conditions: dict[str, Tensor]
 
 
 def to_bytes(parts: Parts) -> bytes:
@@ -84,8 +74,8 @@ def from_bytes(data: bytes) -> Parts:
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TokenError(f"the tensors of this .tok file cannot be read ({error}); encode the source again") from error
     conditions = {k.removeprefix("condition."): v for k, v in tensors.items() if k.startswith("condition.")}
-    spec = TokenSpec.from_json(header["spec"])
-    if header["version"] == "1":
+    spec = TokenSpec.from_json(header.get("spec"))
+    if header["version"] == "1" and not conditions.keys() <= {*spec.conditions}:
         spec = replace(spec, conditions=_known_to_version_1(spec, conditions))
     _refuse_unknown("conditions", conditions, {*spec.conditions} - {"text"})
     _refuse_unknown("tensors", tensors, {"codes", "lengths", "text", "text_ends", *(f"condition.{k}" for k in conditions)})
@@ -100,18 +90,16 @@ def _header(data: bytes) -> dict[str, Any]:
     if size > min(HEADER, len(data) - 8):
         raise TokenError(f"a .tok file's header has at most {HEADER} bytes and ends within the file, this one says {size}")
     try:
-        header = _json(_json(data[8 : 8 + size])["__metadata__"]["tokens"])
-        version = header["version"]
-        if not (isinstance(version, str) and re.fullmatch("[1-9][0-9]{0,8}", version)):
-            raise TokenError(f"{short(version)} is not a version of .tok files; encode the source again")
-        if int(version) > VERSION:
-            raise TokenError(f".tok version {version} is newer than this library; upgrade tokenizers-zoo")
-        _refuse_unknown("entries", header, {"version", "crc32", "spec"})
-        return {"spec": header["spec"], "version": version}
+        header: dict[str, Any] = _json(_json(data[8 : 8 + size])["__metadata__"]["tokens"])
+        version = header.get("version")
     except (AttributeError, KeyError, TypeError, RecursionError, ValueError) as error:
-        if isinstance(error, TokenError):
-            raise
         raise TokenError(f"the header of this .tok file is not what one holds ({error!r}); encode the source again") from error
+    if not (isinstance(version, str) and re.fullmatch("[1-9][0-9]{0,8}", version)):
+        raise TokenError(f"{short(version)} is not a version of .tok files; encode the source again")
+    if int(version) > VERSION:
+        raise TokenError(f".tok version {version} is newer than this library; upgrade tokenizers-zoo")
+    _refuse_unknown("entries", header, {"version", "crc32", "spec"})
+    return header
 
 
 def _json(text: bytes | str) -> Any:
