@@ -113,6 +113,10 @@ class TwoOutputs(tz.ImageTokenizer):
         super().__init__(encoder, quantizer, decoder)
         self.sketch = sketch
 
+    def check_sizes(self) -> None:
+        """Each decoder takes its half."""
+        assert self.quantizer.dims == {"semantic": 3, "pixel": 3}
+
     @property
     def outputs(self) -> dict[str, nn.Module]:
         """The sketch."""

@@ -1,5 +1,6 @@
 """Speech and images as discrete tokens: published tokenizers behind one encode/decode API."""
 
+from .assembly import register
 from .errors import InputError, TokenError, WeightsError
 from .media import Audio, Images
 from .official import load_official
@@ -24,4 +25,5 @@ __all__ = [
     "list_tokenizers",
     "load",
     "load_official",
+    "register",
 ]

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from . import zoo
 from .errors import InputError, TokenError, WeightsError
 from .media import SUFFIXES, Audio, Images, as_audio, as_images
-from .official.load import importers, load_official
+from .official import IMPORTERS, load_official
 from .tokenizer import AudioTokenizer, Tokenizer
 from .tokens import Tokens
 
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("--weights", help="folder or Hub id; by default the variant that the tokens name")
     bring = verb("import", _import, "the authors' checkpoint -> a weight folder of ours")
     bring.add_argument("variant")
-    bring.add_argument("source", help="file of the authors, or their Hub id")
+    bring.add_argument("source", nargs="?", help="file of the authors, or a Hub id; by default the authors' own")
     bring.add_argument("-o", "--output", type=Path, required=True, help="folder")
     for name, text in TRAINING.items():
         verbs.add_parser(name, help=text, add_help=False)
@@ -154,7 +154,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _weights(name: str) -> str:
-    return "embedded" if zoo.is_embedded(name) else "authors" if name in importers() else "none"
+    return "embedded" if zoo.is_embedded(name) else "authors" if name in IMPORTERS else "none"
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -168,7 +168,7 @@ def _info(args: argparse.Namespace) -> int:
     parts = {"all": tokenizer, "encoder": tokenizer.encoder, "decoder": tokenizer.decoder}
     rows |= {f"parameters ({k})": f"{sum(p.numel() for p in m.parameters()):,}" for k, m in parts.items()}
     rows["quantizer"] = type(tokenizer.quantizer).__name__ if tokenizer.quantizer else "none (continuous latents)"
-    theirs = "the authors' load with load_official" if args.name in importers() else "none are published"
+    theirs = "the authors' load with load_official" if args.name in IMPORTERS else "none are published"
     rows["weights"] = f"untrained here; {theirs}" if fresh else tokenizer.weights
     for key, value in rows.items():
         if value is not None:

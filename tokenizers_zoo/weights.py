@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -27,7 +27,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if path.suffix == ".safetensors":
-        return _parse(path.read_bytes(), path)
+        return _parse(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # torch remarks on pickle protocols before it refuses
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -49,7 +49,7 @@ def write_folder(
         tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        digest = _sha256(temporary)
     with atomic_path(folder / CONFIG) as temporary:
         temporary.write_text(json.dumps({"format": FORMAT, **config, "sha256": digest}, indent=2) + "\n")
 
@@ -60,10 +60,9 @@ def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     path = Path(folder) / WEIGHTS
     if not path.is_file():
         raise WeightsError(f"{path} is missing; a weight folder holds {CONFIG} and {WEIGHTS}")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != config.get("sha256"):
+    if _sha256(path) != config.get("sha256"):
         raise WeightsError(f"{path} does not match the checksum in {CONFIG}; copy or download the folder again")
-    return config, _parse(data, path)
+    return config, _parse(path)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -72,27 +71,62 @@ def read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise WeightsError(f"{path} is missing; a weight folder holds {CONFIG} and {WEIGHTS}") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise WeightsError(f"{path} is not JSON ({error}); copy or download the folder again") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise WeightsError(f"{path} is not a config of this library (format {FORMAT}); authors' files: load_official")
     return config
 
 
-def _parse(data: bytes, path: Path) -> dict[str, Tensor]:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse(path: Path) -> dict[str, Tensor]:
     try:
-        return load(data)
+        return load_file(path)  # mapped, not read: a tensor is in memory once it is copied into the model
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 
 
+def unsaved(module: nn.Module) -> tuple[str, ...]:
+    """Prefixes of the keys of frozen helpers (`saved = False`), whose weights are not the tokenizer's."""
+    parts = module.named_modules(remove_duplicate=False)
+    return tuple(f"{name}." for name, part in parts if not getattr(part, "saved", True))
+
+
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict with weight norm multiplied out: what inference needs, and what we store."""
+    """The state dict with weight norm multiplied out and without frozen helpers: what inference needs, and what we store."""
     state = {k: v for k, v in module.state_dict().items() if ".parametrizations." not in k}
     for name, part in module.named_modules():
         if parametrize.is_parametrized(part, "weight"):
             state[f"{name}.weight"] = part.weight.detach()
-    return state
+    return {k: v for k, v in state.items() if not k.startswith(unsaved(module))}
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor."""
+    return {k: tuple(v.shape) for k, v in state.items()}
+
+
+def fingerprint(state: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> str:
+    """12 hexadecimal digits of names, types, shapes and values of tensors, wherever they came from; with `config` also of it."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+        digest.update(memoryview(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))  # type: ignore[arg-type]
+    if config is not None:
+        digest.update(json.dumps(config, sort_keys=True).encode())
+    return digest.hexdigest()[:12]
+
+
+def without(state: Mapping[str, Tensor], base: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """What of `state` is not in `base`. Raises WeightsError where they share nothing."""
+    rest = {k: v for k, v in state.items() if k not in base or v.shape != base[k].shape or not torch.equal(v, base[k].to(v))}
+    if len(rest) == len(state):
+        raise WeightsError(f"none of these weights is equal to one of {name}; save without weights_of")
+    return rest
 
 
 def fold_weight_norm(module: nn.Module) -> None:
@@ -105,24 +139,23 @@ def fold_weight_norm(module: nn.Module) -> None:
 def load_plain(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Copies what `plain_state` gave into a module whose weight norm is still in place. Raises WeightsError as `load_strict`."""
     state = dict(state)
-    compare({k: v.shape for k, v in plain_state(module).items()}, {k: v.shape for k, v in state.items()}, what)
+    compare(shapes(plain_state(module)), shapes(state), what)
     for name, part in module.named_modules():
-        if parametrize.is_parametrized(part, "weight"):
+        if parametrize.is_parametrized(part, "weight") and f"{name}.weight" in state:  # not a frozen helper's
             part.weight = state.pop(f"{name}.weight").to(part.weight)
     module.load_state_dict(state, strict=False)
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Copies `state` into `module`. Raises WeightsError that lists missing, surplus and mis-shaped keys."""
-    compare({k: v.shape for k, v in module.state_dict().items()}, {k: v.shape for k, v in state.items()}, what)
-    module.load_state_dict(state)
+    hidden = unsaved(module)
+    compare({k: v for k, v in shapes(module.state_dict()).items() if not k.startswith(hidden)}, shapes(state), what)
+    module.load_state_dict(state, strict=False)
 
 
 def compare(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> None:
     """Raises WeightsError unless both map the same keys to the same shapes."""
-    shapes = [
-        f"{k}: {tuple(found[k])} instead of {tuple(expected[k])}" for k in expected if k in found and found[k] != expected[k]
-    ]
+    shapes = [f"{k}: {found[k]} instead of {expected[k]}" for k in expected if k in found and found[k] != expected[k]]
     problems = {
         "missing": [k for k in expected if k not in found],
         "surplus": [k for k in found if k not in expected],

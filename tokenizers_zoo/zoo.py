@@ -1,23 +1,34 @@
 """Names -> assemblies -> weights."""
 
-import copy
 import fnmatch
-import importlib
-import inspect
-import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor
 
+from .assembly import Assembly, Unfilled, overridden
+from .assembly import build as build_part
 from .errors import WeightsError
 from .tokenizer import Tokenizer
-from .weights import CONFIG, WEIGHTS, fold_weight_norm, load_strict, read_folder
+from .weights import (
+    CONFIG,
+    WEIGHTS,
+    compare,
+    fingerprint,
+    fold_weight_norm,
+    load_plain,
+    load_strict,
+    plain_state,
+    read_folder,
+    shapes,
+    unsaved,
+)
 
-ASSEMBLY = {"class_path", "init_args"}
+AUTHORS: dict[str, str] = {}  # by variant: where its authors' weights are; filled by `official`
 
 
 def share(kind: str) -> Path:
@@ -25,20 +36,6 @@ def share(kind: str) -> Path:
     package = Path(__file__).parent
     inside = package / "share" / kind
     return inside if inside.is_dir() else package.parent / kind
-
-
-@cache
-def registry() -> dict[str, type[nn.Module]]:
-    """Every class that a config may name: the modules defined in blocks, quantizers and models, by class name."""
-    classes = {}
-    for room in ("blocks", "quantizers", "models"):
-        package = importlib.import_module(f"{__package__}.{room}")
-        for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            module = importlib.import_module(info.name)
-            for name, value in inspect.getmembers(module, inspect.isclass):
-                if issubclass(value, nn.Module) and value.__module__ == info.name:
-                    classes[name] = value
-    return classes
 
 
 @cache
@@ -56,114 +53,171 @@ def is_embedded(name: str) -> bool:
     return (share("checkpoints") / name / CONFIG).is_file()
 
 
-def describe(name: str) -> str:
-    """One line on a variant: the comment above its assembly."""
-    lines = _variants()[name].read_text().split("class_path:")[0].splitlines()
+def _yaml(name: str | Path) -> Path:
+    """The YAML of a variant, or of an assembly of the user's own."""
+    if str(name) in _variants():
+        return _variants()[str(name)]
+    if Path(name).suffix in (".yaml", ".yml"):
+        return Path(name)
+    raise WeightsError(
+        f"no tokenizer is called {str(name)!r}; choose one of {', '.join(list_tokenizers())}, or give a .yaml file"
+    )
+
+
+def describe(name: str | Path) -> str:
+    """One line on a variant, or on an assembly in a .yaml file: the comment above it."""
+    lines = _read(_yaml(name)).split("class_path:")[0].splitlines()
     return " ".join(line.lstrip("# ") for line in lines)
 
 
-def assembly(name: str) -> dict[str, Any]:
-    """The assembly {class_path, init_args} of a variant. Raises WeightsError for an unknown name."""
-    if name not in _variants():
-        raise WeightsError(f"no tokenizer is called {name!r}; choose one of {', '.join(list_tokenizers())}")
-    config: dict[str, Any] = yaml.safe_load(_variants()[name].read_text())
-    return config
+def assembly(name: str | Path) -> Assembly:
+    """The assembly {class_path, init_args} of a variant, or in a .yaml file. Raises WeightsError for what is neither."""
+    path = _yaml(name)
+    try:
+        config = yaml.safe_load(_read(path))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise WeightsError(f"{path} is not YAML: {error}") from error
+    if not isinstance(config, dict) or not isinstance(config.setdefault("init_args", {}), dict) or "class_path" not in config:
+        raise WeightsError(f"{path} must hold class_path and init_args at its top, as the files in models/ do")
+    return overridden(config, {})
 
 
-def create(name: str, **overrides: Any) -> Tokenizer:
-    """An untrained tokenizer of the variant's published size.
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
 
-    `overrides` replace arguments of the assembly; dots lead into its parts (`**{"encoder.width": 256}`), and a part is
-    {class_path, init_args} with a class of this library.
+
+def create(name: str | Path, **overrides: Any) -> Tokenizer:
+    """An untrained tokenizer: a variant at its published size, or an assembly of your own in a .yaml file.
+
+    `overrides` replace arguments of the assembly; dots lead into its parts (`**{"encoder.width": 256}`). A part is {class_path,
+    init_args} with a class of this library or one that was registered, the name of such a class alone, or a module, which is put
+    in as it is. What comes out can be saved and loaded. Raises WeightsError for names that lead nowhere, parts that do not fit
+    each other, and values that a config cannot hold.
     """
-    config = assembly(name)
-    for key, value in overrides.items():
-        *path, last = key.split(".")
-        args = config["init_args"]
-        for part in path:
-            if not isinstance(args.get(part), dict):
-                raise WeightsError(f"{name} has no part {part!r}; its arguments here are {', '.join(args)}")
-            args = args[part].get("init_args", args[part])
-        args[last] = value
-    return build(config, name)
+    return build(overridden(assembly(name), overrides), Path(name).stem if str(name) not in _variants() else str(name))
 
 
-def build(config: dict[str, Any], name: str) -> Tokenizer:
-    """The tokenizer of an assembly. Raises WeightsError for classes outside this library and for unknown arguments."""
-    tokenizer = _build(config)
-    if not isinstance(tokenizer, Tokenizer):
-        raise WeightsError(f"{config['class_path']!r} is not a tokenizer")
+def build(config: Mapping[str, Any], name: str) -> Tokenizer:
+    """The tokenizer of an assembly. Raises WeightsError for classes that are not registered and for unknown arguments."""
+    tokenizer: Tokenizer = build_part({key: config.get(key) for key in ("class_path", "init_args")}, (Tokenizer,), name)
     tokenizer.name = name
-    tokenizer.config = copy.deepcopy({key: config[key] for key in ASSEMBLY})
+    _ = tokenizer.config  # refuses what could not be saved
     return tokenizer
 
 
-def _build(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_build(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value and all(isinstance(item, dict) and "class_path" in item for item in value.values()):
-        return {key: _build(item) for key, item in value.items()}  # parts by name
-    if not {"class_path"} <= value.keys():
-        raise WeightsError(f"a part of an assembly needs class_path and init_args, got {sorted(value)}")
-    name = value["class_path"]
-    known = registry()
-    if not isinstance(name, str) or name not in known:
-        raise WeightsError(f"class_path {name!r} is not a class of this library; known: {', '.join(sorted(known))}")
-    arguments = value.get("init_args") or {}
-    if not isinstance(arguments, dict):
-        raise WeightsError(f"init_args of {name} must map names to values, got {type(arguments).__name__}")
-    try:
-        inspect.signature(known[name]).bind(**arguments)
-    except TypeError as error:
-        raise WeightsError(f"{name} cannot be built: {error}; it takes {inspect.signature(known[name])}") from error
-    parts = {key: _build(item) for key, item in arguments.items()}
-    try:
-        return known[name](**parts)
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise WeightsError(f"{name} cannot be built from these arguments: {error}") from error
-
-
-def load(name: str | Path, device: torch.device | str = "cpu") -> Tokenizer:
+def load(name: str | Path, device: torch.device | str = "cpu", **overrides: Any) -> Tokenizer:
     """A trained tokenizer in evaluation mode.
 
     `name`: a variant with embedded weights, a folder that `save_pretrained` wrote, or the id of such a folder on the Hugging Face
-    Hub. Raises WeightsError where weights are missing or damaged, or the config names anything outside this library.
+    Hub. `overrides` as in `create`: a part that is replaced starts fresh; where an argument of a part changes, the part keeps
+    what fits. Raises WeightsError where weights are missing or damaged, or the config names anything that was not registered.
     """
-    folder = _folder(name)
+    tokenizer = _load(_folder(name))
+    return (altered(tokenizer, overrides) if overrides else tokenizer).to(device)
+
+
+def _load(folder: Path) -> Tokenizer:
     config, state = read_folder(folder)
-    if not config.keys() >= ASSEMBLY | {"name"}:
+    if not config.keys() >= {"name", "class_path", "init_args"} or not isinstance(config["name"], str):
         raise WeightsError(f"{folder / CONFIG} needs name, class_path and init_args")
-    tokenizer = build(config, config["name"])
+    with Unfilled():
+        tokenizer = build(config, config["name"])
+    if unsaved(tokenizer):  # a frozen helper may have a start of its own
+        tokenizer = build(config, config["name"])
     fold_weight_norm(tokenizer)
-    load_strict(tokenizer, state, tokenizer.name)
-    tokenizer.license, tokenizer.weights = str(config.get("license", "")), config["sha256"][:12]
-    return tokenizer.to(device).eval()
+    base = config.get("weights_of")
+    load_strict(tokenizer, state if base is None else _completed(state, tokenizer, config), tokenizer.name)
+    tokenizer.license = str(config.get("license", ""))
+    whole = fingerprint(plain_state(tokenizer), tokenizer.config) if base else config["sha256"][:12]
+    tokenizer.weights = str(config.get("weights", whole))
+    return tokenizer.eval()
+
+
+def _completed(state: Mapping[str, Tensor], tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Stored weights, and for what is not stored those of the variant that the config names."""
+    name = config["weights_of"]
+    if not isinstance(name, str) or name not in _variants() or not is_embedded(name):
+        embedded = ", ".join(filter(is_embedded, list_tokenizers()))
+        raise WeightsError(f"weights_of names {name!r}, which has no embedded weights; those that have: {embedded}")
+    base = load(name)
+    if config.get("weights_of_fingerprint", base.weights) != base.weights:
+        raise WeightsError(f"these weights stand on others of {name} than this version has: install the version that saved them")
+    return {k: v for k, v in plain_state(base).items() if k in plain_state(tokenizer)} | dict(state)
+
+
+def altered(tokenizer: Tokenizer, overrides: Mapping[str, Any]) -> Tokenizer:
+    """A loaded tokenizer with parts or arguments replaced as in `create`, in evaluation mode; its fingerprint is another.
+
+    A part that is replaced starts fresh; where an argument of a part changes, the part keeps what fits by name and shape;
+    everything else must fit. Raises WeightsError where it does not.
+    """
+    new = build(overridden(tokenizer.config, overrides), tokenizer.name)
+    fold_weight_norm(new)
+    mine, kept = plain_state(new), plain_state(tokenizer)
+    fresh: tuple[str, ...] = ()  # prefixes of keys
+    loose: tuple[str, ...] = ()
+    for key in overrides:
+        touched = [_touched(side, key) for side in (tokenizer, new)]
+        parts = tuple(prefix for prefix, whole in touched if whole)
+        fresh, loose = fresh + parts, loose if parts else loose + tuple(prefix for prefix, _ in touched)
+    kept = {k: v for k, v in kept.items() if not k.startswith(fresh)}
+    kept = {k: v for k, v in kept.items() if not k.startswith(loose) or (k in mine and mine[k].shape == v.shape)}
+    compare({k: v for k, v in shapes(mine).items() if k in kept or not k.startswith(fresh + loose)}, shapes(kept), new.name)
+    load_plain(new, mine | kept, new.name)
+    new.license, new.weights = tokenizer.license, fingerprint(plain_state(new), new.config)
+    return new.eval()
+
+
+def _touched(tokenizer: Tokenizer, key: str) -> tuple[str, bool]:
+    """Prefix of the keys of what an override changes: of a part (True), or of the part whose argument it is (False)."""
+    at: Any = tokenizer
+    part: Any = tokenizer
+    for step in key.split("."):
+        at = at.get(step) if isinstance(at, Mapping) else getattr(at, step, None)
+        if isinstance(at, torch.nn.Module):
+            part = at
+        elif not isinstance(at, Mapping):
+            break
+    prefix = next(name for name, module in tokenizer.named_modules() if module is part)
+    return f"{prefix}." if prefix else "", at is part and part is not tokenizer
 
 
 def _folder(name: str | Path) -> Path:
     if name in _variants():
         if not is_embedded(str(name)):
-            raise WeightsError(
-                f"{name} ships without weights; load_official({name!r}, FILE_OR_HUB_ID) loads those of its authors, if they "
-                f"published any, create({name!r}) builds it untrained"
-            )
+            raise WeightsError(_elsewhere(str(name)))
         return share("checkpoints") / name
     if Path(name).is_dir():
         return Path(name)
-    if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return hub_files(name, (CONFIG, WEIGHTS))[0].parent
+    if is_hub_id(name):
+        return hub_files(((str(name), CONFIG), (str(name), WEIGHTS)))[0].parent
     raise WeightsError(f"{name} is neither a variant ({', '.join(list_tokenizers())}), a folder, nor a Hub id")
 
 
-def hub_files(repo_id: str, names: tuple[str, ...]) -> list[Path]:
-    """Local copies of files of a Hub repository. Raises WeightsError where they cannot be had."""
+def _elsewhere(name: str) -> str:
+    """What to do where a variant has no embedded weights."""
+    fresh = f"create({name!r}) builds it untrained"
+    if name not in AUTHORS:
+        return f"nobody has published weights of {name}; {fresh}"
+    return f"{name} ships without weights. Its authors': {AUTHORS[name]}. {fresh[0].upper()}{fresh[1:]}"
+
+
+def is_hub_id(source: object) -> bool:
+    """Whether it has the form OWNER/NAME of a Hugging Face repository."""
+    return isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "/", "~"))
+
+
+def hub_files(files: tuple[tuple[str, str], ...]) -> list[Path]:
+    """Local copies of (repository, path) on the Hub. Raises WeightsError where they cannot be had."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return [Path(hf_hub_download(repo_id, name)) for name in names]
+        return [Path(hf_hub_download(repo, path)) for repo, path in files]
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise WeightsError(f"cannot get {', '.join(names)} of {repo_id} from the Hub ({reason})") from error
+        told = ", ".join(f"{path} of {repo}" for repo, path in files)
+        raise WeightsError(f"cannot get {told} from the Hub ({reason})") from error

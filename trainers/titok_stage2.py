@@ -25,7 +25,7 @@ def main() -> None:
     authors = read_state(args.maskgit)
     for ours in tokenizer.state_dict():
         if ours.startswith(("decoder.head.codebook.", "decoder.head.decoder.")):
-            theirs = TITOK.key(ours)
+            theirs = TITOK[args.variant].key(ours)
             theirs = re.sub(r"^pixel_decoder\.", "decoder.", re.sub(r"^pixel_quantize\.", "quantize.", theirs))
             state[ours] = authors[theirs]
     load_strict(tokenizer, state, args.variant)

@@ -9,7 +9,7 @@ from official import recorded
 from torch import Tensor
 
 from tokenizers_zoo import InputError, Tokenizer, WeightsError, create, load, load_official, zoo
-from tokenizers_zoo.official.load import importers, published_shapes
+from tokenizers_zoo.official import IMPORTERS, importer
 
 SPEECH = ["dm-codec", "speechtokenizer"]
 LM_SPT = "lm-spt-12.5hz-24k"
@@ -155,7 +155,7 @@ def test_keys_and_parameter_counts_are_the_published_ones(variant: str) -> None:
     wanted = recorded.manifest(case(variant))
     with torch.device("meta"):
         tokenizer = create(variant)
-    found = published_shapes(tokenizer)
+    found = importer(variant).shapes(tokenizer)
     assert found == {key: tuple(n for n in shape if n != 1) for key, shape in wanted.items()}
     assert sum(map(math.prod, found.values())) == sum(map(math.prod, wanted.values()))
 
@@ -178,7 +178,7 @@ def test_training_packages_and_files_load_like_bare_states(tmp_path: Path) -> No
     state = recorded.state("dm_codec")
     torch.save({"generator": {f"module.{k}": v for k, v in state.items()}, "best_dev_mel_loss": 0.1}, tmp_path / "m.pt")
     tokenizer = load_official("dm-codec", tmp_path / "m.pt")
-    assert tokenizer.license.startswith("Apache-2.0")
+    assert "Apache-2.0" in tokenizer.license
     tokenizer.save_pretrained(tmp_path / "ours")
     again = load(tmp_path / "ours")
     wave = recorded.io("dm_codec")["input.c.wav"]
@@ -187,7 +187,7 @@ def test_training_packages_and_files_load_like_bare_states(tmp_path: Path) -> No
 
 
 def test_every_published_variant_has_an_importer() -> None:
-    assert {name for name in zoo.list_tokenizers() if not name.endswith("-tiny")} == importers().keys() | UNPUBLISHED
-    for name in importers():
+    assert {name for name in zoo.list_tokenizers() if not name.endswith("-tiny")} == IMPORTERS.keys() | UNPUBLISHED
+    for name in IMPORTERS:
         with torch.device("meta"):
-            assert published_shapes(create(name))
+            assert IMPORTERS[name].shapes(create(name))

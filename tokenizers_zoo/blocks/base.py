@@ -1,16 +1,68 @@
-"""What the two halves of a tokenizer are: the types that an assembly may put into its `encoder` and `decoder`."""
+"""What an assembly may name, and the two halves of a tokenizer: the types of its `encoder` and `decoder`."""
 
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
 from ..errors import InputError
 
 Count = TypeVar("Count", int, Tensor)
+BUILT_FROM = "_built_from"  # where a part keeps its class and the arguments that it was built from
 
 
-class AudioEncoder(nn.Module):
+class Part(nn.Module):
+    """What an assembly may name: a subclass is found in this library by its class name, and remembers its arguments.
+
+    saved: False for a frozen helper (a text encoder, a vision model) whose weights are found by an argument of its own: weight
+    files, averages and comparisons of keys leave it out.
+    """
+
+    saved = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        remember_arguments(cls)
+
+
+def remember_arguments(cls: type[nn.Module]) -> None:
+    """Lets instances of `cls` keep, as `BUILT_FROM`, their class and the arguments that they were built from, by name.
+
+    A module among the arguments is kept as what *it* was built from, so that no weights are held.
+    """
+    init: Callable[..., None] = cls.__init__
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def remembering(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        if BUILT_FROM not in vars(self):  # the outermost class comes first
+            with contextlib.suppress(TypeError):  # arguments that do not fit: `init` says it better
+                _, *given = signature.bind(self, *args, **kwargs).arguments.items()
+                vars(self)[BUILT_FROM] = (type(self), {name: _noted(value) for name, value in given})
+        init(self, *args, **kwargs)
+
+    cls.__init__ = remembering  # type: ignore[method-assign]
+
+
+def _noted(value: Any) -> Any:
+    if isinstance(value, nn.Module):
+        return vars(value).get(BUILT_FROM, (type(value), None))
+    if isinstance(value, Mapping):
+        return {key: _noted(item) for key, item in value.items()}
+    return [_noted(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def agree(sizes: Mapping[str, float]) -> None:
+    """Raises ValueError that names all of `sizes` unless they are equal."""
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"these must be equal: {', '.join(f'{name} = {size:g}' for name, size in sizes.items())}")
+
+
+class AudioEncoder(Part):
     """forward(waveform (B, 1, S), lengths (B,) in samples or None) -> latents (B, ceil(S / hop), dim).
 
     hop: samples a frame. causal: whether a frame depends on no later sample. receptive_field: frames on each side of a frame that
@@ -27,7 +79,7 @@ class AudioEncoder(nn.Module):
         return -(-samples // self.hop)
 
 
-class Decoder(nn.Module):
+class Decoder(Part):
     """What audio and image decoders share.
 
     options: keywords of forward that a user may choose at decoding (steps, guidance). noise_shape: of the noise that forward
@@ -75,7 +127,7 @@ class Sizes:
         return sides[0], sides[1]
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Part):
     """forward(images (B, 3, H, W) in [0, 1]) -> latents (B, positions, dim).
 
     image_size: pixels a side, the only size or, with `sizes`, the default. layout: how positions are arranged. ordered: whether

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .base import Part
+
 
 class ResidualBlock2d(nn.Module):
     """(GroupNorm, SiLU, convolution) twice, plus the skip.
@@ -32,7 +34,7 @@ class ResidualBlock2d(nn.Module):
         return y + (self.shortcut(y) if self.shortcut else x)
 
 
-class VQGANEncoder(nn.Module):
+class VQGANEncoder(Part):
     """Images (B, 3, H, W) in [0, 1] -> latents (B, dim, H / 2^(n-1), W / 2^(n-1)) for n multipliers."""
 
     def __init__(self, dim: int = 256, channels: int = 128, multipliers: Sequence[int] = (1, 1, 2, 2, 4), blocks: int = 2):
@@ -55,12 +57,12 @@ class VQGANEncoder(nn.Module):
         return self.conv_out(F.silu(self.norm_out(self.mid(x))))
 
 
-class VQGANDecoder(nn.Module):
+class VQGANDecoder(Part):
     """Latents (B, dim, h, w) -> images (B, 3, h * 2^(n-1), w * 2^(n-1)), unbounded, for n multipliers."""
 
     def __init__(self, dim: int = 256, channels: int = 128, multipliers: Sequence[int] = (1, 1, 2, 2, 4), blocks: int = 2):
         super().__init__()
-        self.dim = dim
+        self.dim, self.patch_size = dim, 2 ** (len(multipliers) - 1)
         widths = [channels * m for m in multipliers][::-1]
         self.conv_in = nn.Conv2d(dim, widths[0], 3, padding=1)
         self.mid = _residual_blocks(widths[0], widths[0], blocks)

@@ -1,10 +1,12 @@
 """The posterior of a KL autoencoder."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .base import Part
 
 
-class GaussianPosterior(nn.Module):
+class GaussianPosterior(Part):
     """A diagonal Gaussian from its parameters (B, N, 2 * dim) = [mean, log variance]; has no weights.
 
     The log variance is clamped to [-30, 20] (bytedance/1d-tokenizer, modeling/quantizer).

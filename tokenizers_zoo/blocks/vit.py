@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .base import ImageDecoder, ImageEncoder
+from .base import ImageDecoder, ImageEncoder, Part, agree
 from .conv2d import VQGANDecoder
 from .transformer import Transformer, TransformerBlock
 
@@ -40,7 +40,7 @@ class ViTEncoder1D(ImageEncoder):
     ):
         super().__init__()
         self.dim, self.positions, self.image_size, self.legacy_reshape = dim, positions, image_size, legacy_reshape
-        self.grid = image_size // patch_size
+        self.grid = _grid(image_size, patch_size)
         self.patch_embed = nn.Conv2d(3, width, patch_size, patch_size)
         with torch.no_grad():  # sees 4 (x - 0.5)
             self.patch_embed.bias.copy_(-2 * self.patch_embed.weight.sum((1, 2, 3)))  # type: ignore[union-attr]
@@ -81,12 +81,14 @@ class ViTDecoder1D(ImageDecoder):
     ):
         super().__init__()
         self.dim, self.positions, self.image_size = dim, positions, image_size
-        self.grid = image_size // patch_size
+        self.grid = _grid(image_size, patch_size)
         self.in_proj = nn.Linear(dim, width)
         self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions)
         self.mask_token = nn.Parameter(torch.randn(width) * width**-0.5)
         self.transformer = Transformer(width, depth, heads)
         align(self.transformer)
+        agree({"decoder.width": width, "head.width": getattr(head, "width", width)})
+        agree({"decoder.patch_size": patch_size, "head.patch_size": getattr(head, "patch_size", patch_size)})
         self.head = head
 
     def features(self, latents: Tensor) -> Tensor:
@@ -102,12 +104,12 @@ class ViTDecoder1D(ImageDecoder):
         return self.head(self.features(latents))
 
 
-class PatchHead(nn.Module):
+class PatchHead(Part):
     """Patch features -> pixels: a linear map to each patch's pixels, then a 3x3 convolution over the whole image."""
 
     def __init__(self, width: int, patch_size: int):
         super().__init__()
-        self.patch_size = patch_size
+        self.width, self.patch_size = width, patch_size
         self.to_patch = nn.Conv2d(width, 3 * patch_size**2, 1)
         self.smooth = nn.Conv2d(3, 3, 3, padding=1)
         nn.init.constant_(self.to_patch.bias, 0.5)  # type: ignore[arg-type]
@@ -120,11 +122,12 @@ class PatchHead(nn.Module):
         return self.smooth(rearrange(self.to_patch(x), "b (p q c) h w -> b c (h p) (w q)", p=p, q=p))
 
 
-class ProxyLogitsHead(nn.Module):
+class ProxyLogitsHead(Part):
     """Patch features -> logits over proxy codes: what ProxyCodeHead starts with, alone, for TiTok's first stage."""
 
     def __init__(self, width: int, codebook_size: int):
         super().__init__()
+        self.width = width
         self.to_logits = nn.Sequential(nn.Conv2d(width, 2 * width, 1), nn.Tanh(), nn.Conv2d(2 * width, codebook_size, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,7 +144,7 @@ class ProxyCodeHead(ProxyLogitsHead):
     def __init__(self, width: int, codebook_size: int, decoder: VQGANDecoder):
         super().__init__(width, codebook_size)
         self.codebook = nn.Embedding(codebook_size, decoder.dim)
-        self.decoder = decoder
+        self.decoder, self.patch_size = decoder, decoder.patch_size
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) -> (B, 3, H, W)."""
@@ -152,6 +155,12 @@ class ProxyCodeHead(ProxyLogitsHead):
 def with_class_token(x: Tensor, token: Tensor) -> Tensor:
     """`token` (width,) in front of each sequence x (B, N, width)."""
     return torch.cat([token.expand(len(x), 1, -1), x], dim=1)
+
+
+def _grid(image_size: int, patch_size: int) -> int:
+    if image_size % patch_size:
+        raise ValueError(f"image_size {image_size} must be a multiple of patch_size {patch_size}")
+    return image_size // patch_size
 
 
 def _embeddings(width: int, grid: int, positions: int) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:

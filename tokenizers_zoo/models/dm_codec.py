@@ -24,7 +24,7 @@ class DMCodec(AudioTokenizer):
         self, encoder: AudioEncoder, quantizer: Quantizer, decoder: AudioDecoder, sample_rate: int, semantic_dim: int = 768
     ):
         super().__init__(encoder, quantizer, decoder, sample_rate)
-        self.semantic_head = nn.Linear(quantizer.dim, semantic_dim)
+        self.semantic_head = nn.Linear(encoder.dim, semantic_dim)
 
     @property
     def roles(self) -> tuple[str, ...]:

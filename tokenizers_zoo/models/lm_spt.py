@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..blocks.base import AudioDecoder
+from ..blocks.base import AudioDecoder, agree
 from ..blocks.dual import DualEncoder
 from ..media import Audio
 from ..quantizers import GroupedQuantizer
@@ -43,10 +43,18 @@ class LMSPT(AudioTokenizer):
         semantic_dim: int | None = None,
     ):
         super().__init__(encoder, quantizer, decoder, sample_rate)
-        if auxiliary and auxiliary.hop * sample_rate != self.hop * auxiliary_rate:
-            raise ValueError(f"the auxiliary decoder needs {self.hop * auxiliary_rate / sample_rate:g} samples a frame")
+        if auxiliary:
+            wanted = self.hop * auxiliary_rate / sample_rate
+            agree({"auxiliary.hop": auxiliary.hop, "encoder.hop * auxiliary_rate / sample_rate": wanted})
+            agree({"decoder.dim": decoder.dim, "auxiliary.dim": auxiliary.dim})
         self.auxiliary, self.auxiliary_rate = auxiliary, auxiliary_rate
         self.semantic_head = nn.Linear(quantizer.dims["semantic"], semantic_dim) if semantic_dim else None
+
+    def check_sizes(self) -> None:
+        """The decoder takes the sum of the two halves: each half has its width."""
+        halves = {f"quantizer.{role}.dim": dim for role, dim in self.quantizer.dims.items()} | {"decoder.dim": self.decoder.dim}
+        halves |= {"encoder.semantic.dim": self.encoder.semantic.dim}
+        agree(halves | {"encoder.acoustic.dim": (self.encoder.acoustic or self.encoder.semantic).dim})
 
     @property
     def outputs(self) -> dict[str, nn.Module]:

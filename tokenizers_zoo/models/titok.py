@@ -27,7 +27,7 @@ class TiTok(ImageTokenizer):
         quantizer: Quantizer | None = None,
         posterior: GaussianPosterior | None = None,
     ):
-        super().__init__(encoder, quantizer, decoder)
+        super().__init__(encoder, quantizer, decoder, moments=posterior is not None)
         self.posterior = posterior
 
     def encode_latents(

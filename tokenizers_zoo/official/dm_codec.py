@@ -4,9 +4,7 @@ The published modules are two flat lists, `encoder.model` and `decoder.model`, i
 model under `generator`; distributed training adds `module.` in front of each key.
 """
 
-from torch import Tensor
-
-from .load import Official
+from .base import Official, State
 
 _NAMES = (
     (r"^(encoder|decoder)\.layers\.", r"\1.model."),
@@ -20,10 +18,21 @@ _NAMES = (
 )
 
 
-def _unpack(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _unpack(state: State) -> State:
     inner = state.get("generator", state)
     return {k.removeprefix("module."): v for k, v in dict(inner).items()}
 
 
-DM_CODEC = Official(_NAMES, "Model_best_dev.pt", "Apache-2.0 (the repository's)", _unpack)
-SPEECHTOKENIZER = Official(_NAMES, "speechtokenizer_hubert_avg/SpeechTokenizer.pt", "Apache-2.0 (the repository's)", _unpack)
+DM_CODEC = Official(
+    _NAMES,
+    "not stated for the weights (repository: Apache-2.0)",
+    (("", "Model_best_dev.pt"),),
+    place="https://drive.google.com/file/d/1pvrPcbUTUAlo2_iGLIIf7IFNJPfzmHbh (their repository's link)",
+    unpack=_unpack,
+)
+SPEECHTOKENIZER = Official(
+    _NAMES,
+    "not stated for the weights (code: Apache-2.0)",
+    (("fnlp/SpeechTokenizer", "speechtokenizer_hubert_avg/SpeechTokenizer.pt"),),
+    unpack=_unpack,
+)

@@ -3,7 +3,7 @@
 The published stages are lists, `block` in encoders and `model` in decoders. Inference does not read the two usage counters.
 """
 
-from .load import Official
+from .base import Official
 
 _NAMES = (
     (r"^encoder\.(semantic|acoustic)\.layers\.", r"\1_encoder.block."),
@@ -20,8 +20,9 @@ _NAMES = (
 )
 LM_SPT = Official(
     _NAMES,
-    "lmspt_12d5hz_16384_4096.safetensors",
-    "Apache-2.0 (the repository's)",
+    "CC-BY-NC-4.0",
+    (("kakaocorp/lmspt", "lmspt_12d5hz_16384_4096.safetensors"),),
+    noncommercial=True,
     ignored=r"^quantizer\.(semantic|acoustic)_vocab_usage$",
     published={f"{part}.complete": False for part in ("encoder.semantic", "encoder.acoustic", "decoder", "auxiliary")},
 )

@@ -4,19 +4,19 @@ Their up-sampling levels are numbered from the highest resolution, ours run from
 `quantize.embed_prob`, a running usage that inference does not need.
 """
 
-from .load import Official
+from .base import Official
 
-VARIANTS = (
-    "titok-l32",
-    "titok-b64",
-    "titok-s128",
-    "titok-bl64-vq",
-    "titok-bl128-vq",
-    "titok-sl256-vq",
-    "titok-ll32-vae",
-    "titok-bl64-vae",
-    "titok-bl128-vae",
-)
+_REPOSITORIES = {
+    "titok-l32": "tokenizer_titok_l32_imagenet",
+    "titok-b64": "tokenizer_titok_b64_imagenet",
+    "titok-s128": "tokenizer_titok_s128_imagenet",
+    "titok-bl64-vq": "tokenizer_titok_bl64_vq8k_imagenet",
+    "titok-bl128-vq": "tokenizer_titok_bl128_vq8k_imagenet",
+    "titok-sl256-vq": "tokenizer_titok_sl256_vq8k_imagenet",
+    "titok-ll32-vae": "tokenizer_titok_ll32_vae_c16_imagenet",
+    "titok-bl64-vae": "tokenizer_titok_bl64_vae_c16_imagenet",
+    "titok-bl128-vae": "tokenizer_titok_bl128_vae_c16_imagenet",
+}
 
 _LEVELS = tuple(
     rule
@@ -54,4 +54,12 @@ _NAMES = (
     (r"^quantizer\.", "quantize."),
 )
 
-TITOK = Official(_NAMES, "model.safetensors", "Apache-2.0; trained on ImageNet, for research", ignored=r"^quantize\.embed_prob$")
+TITOK = {
+    variant: Official(
+        _NAMES,
+        "Apache-2.0; trained on ImageNet, for research",
+        ((f"yucornetto/{repository}", "model.safetensors"),),
+        ignored=r"^quantize\.embed_prob$",
+    )
+    for variant, repository in _REPOSITORIES.items()
+}

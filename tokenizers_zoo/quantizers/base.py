@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from ..blocks.base import Part
 
 TABLE = 1 << 26  # largest number of distances that `nearest` holds at once: 256 MB
 
@@ -43,7 +45,7 @@ class Quantized:
         return [count.float() / count.sum().clamp(min=1) for count in counts]
 
 
-class Quantizer(nn.Module, ABC):
+class Quantizer(Part, ABC):
     """Latents (B, N, dim) <-> codes (B, K, N).
 
     Computes in float32 whatever the autocast, the type of the latents, and `half()`, `bfloat16()` or `double()` of this module or

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..blocks.base import AudioDecoder, AudioEncoder
+from ..blocks.base import AudioDecoder, AudioEncoder, agree
 from ..errors import InputError
 from ..media import Audio, AudioSource, as_audio
 from ..quantizers import Quantizer
@@ -30,10 +30,10 @@ class AudioTokenizer(Tokenizer):
 
     def __init__(self, encoder: AudioEncoder, quantizer: Quantizer | None, decoder: AudioDecoder, sample_rate: int):
         super().__init__()
-        if encoder.hop != decoder.hop:
-            raise ValueError(f"encoder and decoder need one hop, got {encoder.hop} and {decoder.hop} samples")
+        agree({"encoder.hop": encoder.hop, "decoder.hop": decoder.hop})
         self.encoder, self.quantizer, self.decoder, self.sample_rate = encoder, quantizer, decoder, sample_rate
         self.hop = encoder.hop
+        self.check_sizes()
 
     @property
     def spec(self) -> TokenSpec:

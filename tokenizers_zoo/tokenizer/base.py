@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, TokenError
+from ..assembly import Assembly, Unfilled, argument, assembly_of, build
+from ..blocks.base import AudioDecoder, AudioEncoder, ImageDecoder, ImageEncoder, Part, agree
+from ..errors import InputError, TokenError, WeightsError
 from ..quantizers import GroupedQuantizer, Quantized, Quantizer
 from ..tokens import Tokens, TokenSpec
-from ..weights import plain_state, write_folder
+from ..weights import compare, fingerprint, plain_state, shapes, unsaved, without, write_folder
 
 
 @dataclass
@@ -34,19 +36,19 @@ class Reconstruction:
     features: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Tokenizer(nn.Module, ABC):
+class Tokenizer(Part, ABC):
     """Media <-> Tokens, by an encoder, a quantizer and a decoder.
 
-    name: the variant. config: the assembly that built it ({class_path, init_args}). license and weights: of the loaded weights
-    (empty for fresh ones). The zoo sets these four.
+    name: the variant. license and weights: of the loaded weights, the latter a fingerprint (empty for fresh ones). The zoo sets
+    these three.
 
     takes: what `encode` and `forward` take besides media, by the names that a batch has for them ("text"). needs: of an output
     the roles that it cannot do without; an output that is not listed needs all codebooks, or the first ones where these decode
     alone. role: of the codebooks of a quantizer that names none.
     """
 
-    encoder: nn.Module
-    decoder: nn.Module
+    encoder: AudioEncoder | ImageEncoder
+    decoder: AudioDecoder | ImageDecoder
     quantizer: Quantizer | None
     name: str = "unnamed"
     license: str = ""
@@ -54,10 +56,6 @@ class Tokenizer(nn.Module, ABC):
     takes: tuple[str, ...] = ()
     needs: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     role: str
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.config: dict[str, Any] = {}
 
     @property
     @abstractmethod
@@ -109,10 +107,59 @@ class Tokenizer(nn.Module, ABC):
         """Of encoder and decoder; quantizers stay float32."""
         return next((p.dtype for p in self.encoder.parameters()), torch.float32)
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Writes config.json and model.safetensors, floating weights in `dtype` if given; `load(folder)` reads them."""
-        config = {"name": self.name, "license": self.license, **self.config}
-        write_folder(folder, config, plain_state(self), dtype)
+    @property
+    def config(self) -> Assembly:
+        """The assembly {class_path, init_args} that builds it again. Raises WeightsError where a config could not say it."""
+        return assembly_of(self, self.name)
+
+    def check_sizes(self) -> None:
+        """Raises ValueError, with the numbers and the arguments' names, unless encoder, quantizer and decoder fit each other."""
+        sizes = self._encoder_dim() | {"decoder.dim": self.decoder.dim}
+        agree(sizes if self.quantizer is None else sizes | {"quantizer.dim": self.quantizer.dim})
+
+    def _encoder_dim(self) -> dict[str, float]:
+        return {"encoder.dim": self.encoder.dim}
+
+    def replace(self, quantizer: Assembly | Quantizer | str | None) -> Self:
+        """Puts in another quantizer, in place, and returns the tokenizer, whose fingerprint is then another.
+
+        quantizer: its assembly, its class name where it needs no arguments, a module as it is, or None for none. Raises
+        WeightsError for what is no quantizer, or none for latents of this size.
+        """
+        before, new = self.quantizer, argument(type(self), "quantizer", quantizer)
+        if new is not None:
+            assembly_of(new, "quantizer")
+            new.to(self.device).train(self.training)
+        try:
+            self.quantizer = new
+            self.check_sizes()
+        except ValueError as error:
+            self.quantizer = before
+            raise WeightsError(f"this quantizer does not fit {self.name}: {error}") from error
+        if self.weights:
+            self.weights = fingerprint(plain_state(self), self.config)
+        return self
+
+    def save_pretrained(
+        self, folder: str | Path, dtype: torch.dtype | None = None, weights_of: "Tokenizer | None" = None
+    ) -> None:
+        """Writes config.json and model.safetensors, floating weights in `dtype` if given; `load(folder)` reads them.
+
+        weights_of: a variant whose weights ship with the package, as loaded; what is equal in it is named and not stored. Raises
+        WeightsError, and writes nothing, where `load` could not build this tokenizer again.
+        """
+        config, state = self.config, plain_state(self)
+        if not unsaved(self):  # a frozen helper would have to be found for it
+            with Unfilled():
+                again = plain_state(build(config))
+            compare(shapes(again), shapes(state), f"the config of {self.name}, because a part was changed after it was built")
+        facts: dict[str, Any] = {"name": self.name, "license": self.license, **config}
+        if self.weights and dtype is None and self.weights in (fingerprint(state), fingerprint(state, config)):
+            facts["weights"] = self.weights
+        if weights_of is not None:
+            state = without(state, plain_state(weights_of), weights_of.name)
+            facts |= {"weights_of": weights_of.name, "weights_of_fingerprint": weights_of.weights}
+        write_folder(folder, facts, state, dtype)
 
     def push_to_hub(self, repo_id: str, private: bool = False) -> str:
         """Uploads what `save_pretrained` writes to the Hugging Face Hub; returns the commit's address."""

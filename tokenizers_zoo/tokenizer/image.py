@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..blocks.base import ImageDecoder, ImageEncoder
+from ..blocks.base import ImageDecoder, ImageEncoder, agree
 from ..errors import InputError, TokenError
 from ..media import Images, ImageSource, as_images
 from ..quantizers import Quantizer
@@ -21,6 +21,7 @@ class ImageTokenizer(Tokenizer):
 
     Images come at `image_size`, square, unless the encoder states other `sizes`; what has another size is resized (shorter side,
     bicubic, antialiased) and centre-cropped. Ordered encoders and scales decode any prefix (`spec.prefix_lengths`).
+    moments: the encoder emits mean and log variance of a KL autoencoder, twice as many channels as the decoder takes.
     """
 
     role = "pixel"
@@ -28,10 +29,13 @@ class ImageTokenizer(Tokenizer):
     encoder: ImageEncoder
     decoder: ImageDecoder
 
-    def __init__(self, encoder: ImageEncoder, quantizer: Quantizer | None, decoder: ImageDecoder):
+    def __init__(self, encoder: ImageEncoder, quantizer: Quantizer | None, decoder: ImageDecoder, moments: bool = False):
         super().__init__()
+        agree({"encoder.image_size": encoder.image_size, "decoder.image_size": decoder.image_size})
+        agree({"encoder.positions": encoder.positions, "decoder.positions": decoder.positions})
         self.encoder, self.quantizer, self.decoder = encoder, quantizer, decoder
-        self.image_size = encoder.image_size
+        self.image_size, self.moments = encoder.image_size, moments
+        self.check_sizes()
 
     @property
     def spec(self) -> TokenSpec:
@@ -54,6 +58,9 @@ class ImageTokenizer(Tokenizer):
             scales=sides,
             **self._decodable(),
         )
+
+    def _encoder_dim(self) -> dict[str, float]:
+        return {"encoder.dim / 2": self.encoder.dim / 2} if self.moments else super()._encoder_dim()
 
     def encode_latents(self, media: Tensor, **given: Any) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> latents before the quantizer, (B, positions, D)."""

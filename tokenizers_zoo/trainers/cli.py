@@ -6,13 +6,11 @@ import pkgutil
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningCLI
 
-from .. import zoo
+from ..assembly import registry
 from .callbacks import CodebookMonitor, Reconstructions, Throughput
 from .data import MediaData
 from .module import TokenizerModule
@@ -37,12 +35,6 @@ DEFAULTS = {
 class TrainingCLI(LightningCLI):
     """LightningCLI over TokenizerModule and our data modules; classes of this library are named without their module."""
 
-    def instantiate_classes(self) -> None:
-        """Also notes the assembly, in the words of the zoo: checkpoints and `export` carry it."""
-        super().instantiate_classes()
-        config = self.config[self.subcommand] if self.subcommand else self.config
-        self.model.tokenizer.config = assembly(config.model.tokenizer)
-
 
 def run(argv: Sequence[str]) -> None:
     """Runs a training verb with its options."""
@@ -64,7 +56,7 @@ def plain_attention() -> None:
 
 def cli(argv: Sequence[str], run: bool = True) -> TrainingCLI:
     """The verb `argv[0]` with its options; without `run` only the options of `fit`, and everything built by them."""
-    zoo.registry()
+    registry()
     for room in ROOMS:  # what is imported can be named
         package = importlib.import_module(f"tokenizers_zoo.{room}")
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
@@ -80,15 +72,3 @@ def cli(argv: Sequence[str], run: bool = True) -> TrainingCLI:
         args=list(argv),
         run=run,
     )
-
-
-def assembly(config: Any) -> Any:
-    """A parsed subclass config -> {class_path, init_args} with bare class names, as `zoo.build` reads it."""
-    if isinstance(config, Namespace):
-        config = {key: value for key, value in config.as_dict().items() if not key.startswith("__")}
-    if isinstance(config, dict):
-        parts = {key: assembly(value) for key, value in config.items() if not key.startswith("__")}
-        if "class_path" in parts:
-            parts["class_path"] = parts["class_path"].rsplit(".", 1)[-1]
-        return parts
-    return [assembly(item) for item in config] if isinstance(config, list | tuple) else config

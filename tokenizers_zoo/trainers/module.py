@@ -56,6 +56,7 @@ class TokenizerModule(lightning.LightningModule):
         self.automatic_optimization = False
         self.tokenizer, self.objective, self.adversary = tokenizer, Objective(objective), adversary
         tokenizer.name, tokenizer.license = name, license
+        self._assembly = tokenizer.config  # refused here, not after training, where `export` could not name a part
         self.optimizer, self.schedule = optimizer, schedule
         self.adversary_optimizer = adversary_optimizer or optimizer
         self.clip, self.accumulate, self.frozen = clip, accumulate, frozen
@@ -170,7 +171,7 @@ class TokenizerModule(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the assembly, how the run went, which `export` needs, and the random numbers; leaves frozen teachers out."""
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("objective.")}
-        checkpoint["assembly"] = {"name": self.tokenizer.name, "license": self.tokenizer.license, **self.tokenizer.config}
+        checkpoint["assembly"] = {"name": self.tokenizer.name, "license": self.tokenizer.license, **self._assembly}
         checkpoint["run"] = {"versions": versions(), "machine": machine(), "commit": self._commit, "seed": torch.initial_seed()}
         everyones: Any = self.all_gather(torch.get_rng_state().to(self.device))
         checkpoint["random"] = everyones.cpu()

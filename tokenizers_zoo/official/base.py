@@ -1,0 +1,80 @@
+"""How a system's published checkpoint becomes our state dict."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import WeightsError
+from ..tokenizer import Tokenizer
+from ..weights import compare
+
+State = dict[str, Tensor]
+
+
+def merged(*states: State) -> State:
+    """One state dict of several files. Raises WeightsError where two of them have one key."""
+    state = {key: value for part in states for key, value in part.items()}
+    if len(state) < sum(map(len, states)):
+        raise WeightsError("two of these files hold tensors of one name; give each of the authors' files once")
+    return state
+
+
+@dataclass(frozen=True)
+class Official:
+    """Where a variant's published weights are, what they are called, and what may be done with them.
+
+    names: regular expressions and replacements that turn our key into theirs, applied in order.
+    license: of the published weights, as their page states it. noncommercial: whether it rules out commercial use.
+    files: (Hub repository, path) of each file; the repository is "" where the authors publish elsewhere, at `place`.
+    unpack: picks the state dict out of the contents of the files, in their order.
+    ignored: pattern of published keys that inference does not need.
+    fresh: pattern of our keys that no author published; they keep their random start.
+    published: arguments of the assembly that bring back the authors' padding, where it loses samples that ours keeps.
+    """
+
+    names: Sequence[tuple[str, str]]
+    license: str
+    files: tuple[tuple[str, str], ...]
+    place: str = "the Hub"
+    noncommercial: bool = False
+    unpack: Callable[..., State] = merged
+    ignored: str = r"$^"
+    fresh: str = r"$^"
+    published: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def hub(self) -> str:
+        """The Hub repository of the (first) file, "" where the authors publish elsewhere."""
+        return self.files[0][0]
+
+    def key(self, ours: str) -> str:
+        """The published name of our key."""
+        for pattern, replacement in self.names:
+            ours = re.sub(pattern, replacement, ours)
+        return ours
+
+    def shapes(self, tokenizer: Tokenizer) -> dict[str, tuple[int, ...]]:
+        """Keys and shapes of the published state dict of a freshly created variant, axes of length 1 left out."""
+        return {self.key(key): _shape(value) for key, value in self._wanted(tokenizer).items()}
+
+    def convert(self, state: State, tokenizer: Tokenizer) -> State:
+        """What was unpacked -> the state dict of a freshly created tokenizer, but for what is `fresh`. Strict in both directions:
+        raises WeightsError that lists missing, surplus and mis-shaped keys.
+
+        A subclass whose authors fuse or split tensors renames and joins them first, and hands the rest on to this method, so that
+        every published entry is accounted for.
+        """
+        state = {k: v for k, v in state.items() if not re.search(self.ignored, k)}
+        compare(self.shapes(tokenizer), {k: _shape(v) for k, v in state.items()}, f"{tokenizer.name} as published")
+        return {key: state[self.key(key)].reshape(value.shape) for key, value in self._wanted(tokenizer).items()}
+
+    def _wanted(self, tokenizer: Tokenizer) -> State:
+        return {k: v for k, v in tokenizer.state_dict().items() if not re.search(self.fresh, k)}
+
+
+def _shape(value: Tensor) -> tuple[int, ...]:
+    """Shape without axes of length 1: a linear map is published as 1x1 convolution, a vector as a row."""
+    return tuple(n for n in value.shape if n != 1) if isinstance(value, Tensor) else ()
