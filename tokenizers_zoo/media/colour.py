@@ -104,12 +104,14 @@ def _deep(image: "Image", convert: "_Conversion", key: int | None) -> Callable[[
     """Reading of greyscale in more than 8 bits."""
     bits, inverted = int(np.atleast_1d(_tag(image, BITS, 16))[0]), _tag(image, PHOTOMETRIC, 1) == 0
     white = np.float32(2**bits - 1)
-    low, high = cast(tuple[float, float], image.getextrema())
     if image.mode == "F":
+        low, high = cast(tuple[float, float], image.getextrema())
         check_finite(0 if math.isfinite(low + high) else 1)
         check_range(low, high)
-    elif bits < 32 and not 0 <= low <= high <= white:
-        raise InputError(f"mode I is read as 16-bit grey, got {low}..{high}; give a float array in [0, 1]")
+    elif image.mode == "I" and bits < 32:
+        low, high = cast(tuple[float, float], image.getextrema())
+        if low < 0 or high > white:
+            raise InputError(f"mode I is read as 16-bit grey, got {low}..{high}; give a float array in [0, 1]")
 
     def read(piece: "Image") -> Iterator[Plane]:
         raw = np.asarray(piece)

@@ -138,7 +138,9 @@ def _read(source: FileSource, rule: Rule | None, where: float = 0.5) -> Tensor:
 
 
 def _draft(image: "Image", whole: Picture, target: Size) -> tuple[float, float] | None:
-    """Lets a JPEG shrink while it is decoded; its size then, exactly, or None."""
+    """Lets a JPEG shrink while it is decoded; its size then, exactly, or None for other files."""
+    if image.format not in ("JPEG", "MPO"):
+        return None
     height, width = covering(whole.upright, target)[:: -1 if whole.turned else 1]
     drafted = image.draft(None, (DRAFT * width, DRAFT * height))
     return (drafted[1][3], drafted[1][2]) if drafted else None

@@ -12,7 +12,7 @@ Plane: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"  # (h, w) in [0, 1]
 Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
 Size: TypeAlias = tuple[int, int]  # height, width
 
-STRIP = 1 << 21  # source pixels in floating point at a time: 8 MB a plane
+STRIP = 1 << 20  # source pixels in floating point at a time: 4 MB a plane
 
 
 class Picture(NamedTuple):
