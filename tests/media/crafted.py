@@ -29,7 +29,13 @@ def png(size: tuple[int, int], depth: int, colour: int, data: bytes, *chunks: tu
 
 
 def tiff(
-    size: tuple[int, int], data: bytes, bits: int, photometric: int = 1, sample_format: int = 1, orientation: int = 1, order: str = "<"
+    size: tuple[int, int],
+    data: bytes,
+    bits: int,
+    photometric: int = 1,
+    sample_format: int = 1,
+    orientation: int = 1,
+    order: str = "<",
 ) -> bytes:
     """An uncompressed greyscale TIFF of (width, height)."""
     tags = {256: size[0], 257: size[1], 258: bits, 259: 1, 262: photometric, 273: 8, 274: orientation, 277: 1, 278: size[1]}

@@ -71,7 +71,7 @@ def test_tiff_whose_zero_is_white(bits: int) -> None:
 @pytest.mark.parametrize("bits", [8, 16, 32])
 def test_signed_integers_are_refused(bits: int) -> None:
     data = tiff((4, 4), GREY.astype(f"<i{bits // 8}").tobytes(), bits, sample_format=2)
-    with pytest.raises(InputError, match="signed integers.*unsigned"):
+    with pytest.raises(InputError, match=r"signed integers.*unsigned"):
         as_images(data, 4)
 
 
@@ -81,7 +81,9 @@ def test_mode_i_without_a_file_is_16_bit() -> None:
         as_images(Image.fromarray(np.array([[-3, 7]], np.int32)), 4)
 
 
-@pytest.mark.parametrize(("value", "fix"), [(255.0, "divide 8-bit values by 255"), (-1.0, r"\(x \+ 1\) / 2"), (np.nan, "repair or drop")])
+@pytest.mark.parametrize(
+    ("value", "fix"), [(255.0, "divide 8-bit values by 255"), (-1.0, r"\(x \+ 1\) / 2"), (np.nan, "repair or drop")]
+)
 @pytest.mark.parametrize("place", [0, 5])
 def test_float_tiff_is_between_0_and_1(value: float, fix: str, place: int, tmp_path: Path) -> None:
     values = (GREY / 15).astype(np.float32)
@@ -121,7 +123,9 @@ def test_transparent_values_of_png_are_white(kind: str) -> None:
     assert second < 0.7 or kind == "grey, 1 bit"  # whose pixels are both the transparent one
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I;16", "F", "LAB"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I;16", "F", "LAB"]
+)
 def test_every_mode_is_its_colour(mode: str) -> None:
     grey = mode in ("1", "L", "LA", "La", "I;16", "F")
     colour = (255, 255, 255) if grey else (200, 100, 50)
@@ -176,7 +180,9 @@ def test_profiles_are_converted_to_srgb(space: Any, off: float, kind: str) -> No
 
 def test_a_copy_in_another_space_keeps_its_codes() -> None:
     tokenizer = tz.load("titok-tiny")
-    codes = [tokenizer.encode(encoded(in_space(s, profile(s)), "PNG", icc_profile=profile(s))).codes for s in (ADOBE, P3, PROPHOTO)]
+    codes = [
+        tokenizer.encode(encoded(in_space(s, profile(s)), "PNG", icc_profile=profile(s))).codes for s in (ADOBE, P3, PROPHOTO)
+    ]
     shared = [(code == tokenizer.encode(COFFEE).codes).float().mean().item() for code in codes]
     assert min(shared) > 0.9  # the profile ignored: 0.2 to 0.6
 
@@ -184,7 +190,9 @@ def test_a_copy_in_another_space_keeps_its_codes() -> None:
 def test_srgb_profiles_change_nothing() -> None:
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     with Image.open(COFFEE) as image:
-        assert torch.equal(as_images(encoded(image, icc_profile=icc), 64).pixels, as_images(encoded(image, icc_profile=None), 64).pixels)
+        assert torch.equal(
+            as_images(encoded(image, icc_profile=icc), 64).pixels, as_images(encoded(image, icc_profile=None), 64).pixels
+        )
 
 
 def test_profiles_of_palettes_and_of_transparent_pictures() -> None:
@@ -218,7 +226,9 @@ def test_cmyk_profiles_are_converted() -> None:
 def test_profiles_that_cannot_be_used_are_passed_over(damage: str) -> None:
     icc = {"random": bytes(range(200)), "cut": profile(ADOBE)[:200], "empty": b"", "of another kind": cmyk_profile()}[damage]
     with Image.open(COFFEE) as image:
-        assert torch.equal(as_images(encoded(image, icc_profile=icc), 64).pixels, as_images(encoded(image, icc_profile=None), 64).pixels)
+        assert torch.equal(
+            as_images(encoded(image, icc_profile=icc), 64).pixels, as_images(encoded(image, icc_profile=None), 64).pixels
+        )
 
 
 GAMMA, SRGB_CHUNK = (b"gAMA", struct.pack(">I", 100_000)), (b"sRGB", b"\0")
@@ -246,7 +256,10 @@ def test_gamma_of_png_becomes_2_2(depth: int, colour: int, gamma: float) -> None
     np.testing.assert_allclose(ramp(chunk, depth=depth, colour=colour), np.stack([expected] * 3), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("chunks", [[], [(b"gAMA", struct.pack(">I", 45_455))], [GAMMA, SRGB_CHUNK], [(b"gAMA", bytes(4))], [(b"tEXt", b"gamma\x002.2")]])
+@pytest.mark.parametrize(
+    "chunks",
+    [[], [(b"gAMA", struct.pack(">I", 45_455))], [GAMMA, SRGB_CHUNK], [(b"gAMA", bytes(4))], [(b"tEXt", b"gamma\x002.2")]],
+)
 def test_gammas_that_change_nothing(chunks: list) -> None:
     np.testing.assert_array_equal(ramp(*chunks), RAMP.reshape(16, 3).T / np.float32(255))
 
