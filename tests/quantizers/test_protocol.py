@@ -6,6 +6,7 @@ import pytest
 import torch
 from kinds import KINDS, started
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tokenizers_zoo import quantizers
 from tokenizers_zoo.quantizers import BinaryQuantizer, EMAVectorQuantizer, Quantizer, VectorQuantizer
@@ -118,6 +119,21 @@ def test_prefixes_decode_where_promised(quantizer: Quantizer) -> None:
         absent = codes.clone()
         absent[:, count:] = -1
         torch.testing.assert_close(quantizer.decode(absent), few)  # left out, or -1
+
+
+def test_on_a_gpu_all_stays_there(quantizer: Quantizer) -> None:
+    """By fake tensors, which refuse other devices and whatever asks the device for a value: training included."""
+    mode = FakeTensorMode()
+    for tensors in (x for part in quantizer.modules() for x in (part._parameters, part._buffers)):
+        for name, tensor in tensors.items():
+            fake = mode.from_tensor(tensor.detach())
+            with mode:
+                tensors[name] = nn.Parameter(fake.to("cuda")) if isinstance(tensor, nn.Parameter) else fake.to("cuda")
+    with mode:
+        latents = torch.randn(2, 50, quantizer.dim, device="cuda")
+        result = quantizer.train()(latents)
+        codes = quantizer.eval().encode(latents)
+        assert {x.device.type for x in (result.latents, result.codes, codes, quantizer.decode(codes))} == {"cuda"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -128,7 +128,6 @@ def check_sharding(module: TokenizerModule, media: torch.Tensor, folder: Path) -
 
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*k-means.*",
     "ignore:.*LeafSpec",
     "ignore:LightningCLI's args",
     "ignore::DeprecationWarning",

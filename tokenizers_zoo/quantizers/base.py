@@ -32,17 +32,19 @@ class Quantized:
     @property
     def perplexity(self) -> Tensor:
         """Float (K,): exp of the entropy of each codebook's use in this batch, 1..min(size, B * N)."""
-        return torch.stack([torch.special.entr(p).sum().exp() for p in self._shares()])
+        return torch.stack([torch.special.entr(n / n.sum().clamp(min=1)).sum().exp() for n in self.counts])
 
     @property
     def usage(self) -> Tensor:
         """Float (K,): fraction of each codebook's entries that this batch uses, 0..1."""
-        return torch.stack([(p > 0).float().mean() for p in self._shares()])
+        return torch.stack([(n > 0).float().mean() for n in self.counts])
 
-    def _shares(self) -> list[Tensor]:
-        rows = [row[row >= 0] for row in self.codes.transpose(0, 1).flatten(1)]
-        counts = [torch.bincount(row, minlength=n) for row, n in zip(rows, self.codebook_sizes, strict=True)]
-        return [count.float() / count.sum().clamp(min=1) for count in counts]
+    @property
+    def counts(self) -> list[Tensor]:
+        """For each codebook, int64 (size,): how often each entry was chosen."""
+        rows = self.codes.transpose(0, 1).flatten(1) + 1  # a dropped code counts at 0
+        tables = [row.new_zeros(size + 1) for row, size in zip(rows, self.codebook_sizes, strict=True)]
+        return [table.index_add_(0, row, torch.ones_like(row))[1:] for table, row in zip(tables, rows, strict=True)]
 
 
 class Quantizer(Part, ABC):

@@ -31,8 +31,7 @@ class CodebookMonitor(lightning.Callback):
         result: Reconstruction = outputs["result"]
         if result.quantized is None:
             return
-        rows = [row[row >= 0] for row in result.quantized.codes.transpose(0, 1).flatten(1)]
-        found = [torch.bincount(row, minlength=n) for row, n in zip(rows, result.quantized.codebook_sizes, strict=True)]
+        found = result.quantized.counts
         self.counts = [a + b for a, b in zip(self.counts, found, strict=True)] if self.counts else found
         self.batches += 1
         if self.batches == self.every:
