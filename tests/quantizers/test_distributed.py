@@ -32,12 +32,12 @@ def learn(quantizer: Quantizer, latents: torch.Tensor, parts: int = 1) -> None:
 
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    quantizer = ResidualQuantizer(EMAVectorQuantizer(16, 4), 2).train()
+    quantizer = ResidualQuantizer(EMAVectorQuantizer(16, 4, decay=0.5), 2).train()
     same, small = build(16), build(512)  # all are built before the group exists, as Lightning does
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     torch.manual_seed(rank)
     for step in range(5):
-        quantizer(torch.randn(2, 50 + 10 * rank, 4) + rank * step)  # unequal batches, dead rows
+        quantizer(torch.randn(2, 50 + 10 * rank, 4) + 3 * rank + step)  # unequal batches that leave rows behind
     torch.manual_seed(rank)
     for step in range(4):
         learn(same, batches(step)[rank], parts=1 if step == 0 else 2)
@@ -63,6 +63,7 @@ def test_two_processes_learn_one_codebook(learned: list[list[dict[str, torch.Ten
         for key, value in first.items():
             assert torch.equal(value, second[key]), key
     assert learned[0][0]["stages.0.learner.embed"].std() > 0.1
+    assert (learned[0][0]["stages.0.learner.cluster_size"] == 220 / 16).any()  # revived in the last step
 
 
 def test_it_is_that_of_one_process_with_both_batches(learned: list[list[dict[str, torch.Tensor]]]) -> None:
