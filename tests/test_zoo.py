@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 
 import tokenizers_zoo as tz
 from tokenizers_zoo import zoo
+from tokenizers_zoo.official import IMPORTERS
 from tokenizers_zoo.quantizers import FSQ
+from tokenizers_zoo.weights import plain_state
 
 
 def test_list_takes_patterns() -> None:
@@ -68,8 +70,16 @@ def test_overrides_reach_parts() -> None:
 
 
 def test_load_names_the_way_out() -> None:
-    with pytest.raises(tz.WeightsError, match="load_official"):
-        tz.load("titok-l32")
+    for name in set(tz.list_tokenizers()) - set(filter(zoo.is_embedded, tz.list_tokenizers())):
+        with pytest.raises(tz.WeightsError) as error:
+            tz.load(name)
+        assert f"create({name!r}) builds it untrained" in str(error.value)
+        if name in IMPORTERS:
+            source = IMPORTERS[name].hub or IMPORTERS[name].place
+            for part in (f"load_official({name!r}", f"tokenizers-zoo import {name} ", "-o FOLDER", source):
+                assert part in str(error.value)
+        else:
+            assert f"nobody has published weights of {name}" in str(error.value)
     with pytest.raises(tz.WeightsError, match="neither a variant"):
         tz.load("no-such-thing")
 
@@ -224,3 +234,147 @@ def test_load_from_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(tz.WeightsError, match="me/titok from the Hub"):
         tz.load("me/titok")
+
+
+def test_load_takes_overrides(tmp_path: Path) -> None:
+    whole = tz.load("titok-tiny")
+    vector = {"class_path": "VectorQuantizer", "init_args": {"codebook_size": 16, "dim": 5}}
+    made = tz.load("titok-tiny", quantizer=vector)
+    plain = plain_state(made)
+    assert all(torch.equal(plain[k], v) for k, v in plain_state(whole).items())  # FSQ has no weights
+    assert made.quantizer.codebook_sizes == (16,)
+    assert not made.training
+    assert made.license == whole.license
+    made.save_pretrained(tmp_path)
+    again, images = tz.load(tmp_path), media(made)
+    assert (again.config, again.weights) == (made.config, made.weights)
+    assert torch.equal(again.encode(images).codes, made.encode(images).codes)
+    again.decode(made.encode(images))  # the same weights by the same fingerprint
+
+
+def test_a_replaced_part_is_fresh_and_a_changed_one_keeps_what_fits() -> None:
+    whole = tz.load("dm-codec-tiny")
+    quantizer = whole.config["init_args"]["quantizer"]
+    fresh = tz.load("dm-codec-tiny", quantizer=quantizer)  # the same shapes
+    assert not torch.equal(fresh.quantizer.in_proj.weight, whole.quantizer.in_proj.weight)
+    assert torch.equal(fresh.semantic_head.weight, whole.semantic_head.weight)
+    fewer = tz.load("dm-codec-tiny", **{"quantizer.quantizer.levels": 2})
+    assert torch.equal(fewer.quantizer.in_proj.weight, whole.quantizer.in_proj.weight)
+    audio = media(whole)
+    assert torch.equal(fewer.encode(audio).codes, whole.encode(audio).codes[:, :2])
+    other = tz.load("dm-codec-tiny", semantic_dim=5)
+    assert other.semantic_head.weight.shape == (5, 256)
+    assert torch.equal(other.encode(audio).codes, whole.encode(audio).codes)
+
+
+def test_what_no_override_touches_stays_strict() -> None:
+    with pytest.raises(tz.WeightsError, match=r"quantizer\.dim = 24"):
+        tz.load("dm-codec-tiny", quantizer={"class_path": "BinaryQuantizer", "init_args": {"dim": 24}})
+    with pytest.raises(tz.WeightsError, match=r"do not fit titok-tiny: .*wrong shape: encoder\.latents"):
+        zoo.altered(tz.load("titok-tiny"), {"quantizer": "FSQ", "quantizer.levels": [4] * 5}) and zoo.altered(
+            _wider(tz.load("titok-tiny")), {"quantizer": "FSQ", "quantizer.levels": [4] * 5}
+        )
+
+
+def _wider(tokenizer: tz.Tokenizer) -> tz.Tokenizer:
+    """Weights that its config does not describe."""
+    tokenizer.encoder.latents = torch.nn.Parameter(torch.zeros(85, 192))
+    return tokenizer
+
+
+def test_tokens_of_other_parts_are_of_other_weights() -> None:
+    whole = tz.load("titok-tiny")
+    fsq = {"class_path": "FSQ", "init_args": {"levels": [7, 5, 5, 5, 5]}}
+    same, bits = tz.load("titok-tiny", quantizer=fsq), {"class_path": "BinaryQuantizer", "init_args": {"dim": 5}}
+    plain, spherical = (tz.load("titok-tiny", quantizer=bits, **{"quantizer.spherical": on}) for on in (False, True))
+    tokens = {"whole": whole.encode(media(whole)), "plain": plain.encode(media(plain))}
+    for tokenizer, made in ((same, "whole"), (spherical, "plain"), (plain, "whole")):
+        with pytest.raises(tz.TokenError, match=r"other weights"):
+            tokenizer.decode(tokens[made])
+    assert tz.load("titok-tiny", quantizer=bits, **{"quantizer.spherical": False}).weights == plain.weights
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        {"class_path": "VectorQuantizer", "init_args": {"codebook_size": 16, "dim": 5}},
+        FSQ([8, 5, 5, 5, 5]),
+    ],
+)
+def test_replace_puts_in_a_quantizer(quantizer: object, tmp_path: Path) -> None:
+    made = tz.load("titok-tiny")
+    before = made.weights
+    assert made.replace(quantizer=quantizer) is made  # type: ignore[arg-type]
+    assert made.weights not in ("", before)
+    assert not made.quantizer.training
+    made.save_pretrained(tmp_path)
+    again, images = tz.load(tmp_path), media(made)
+    assert again.config == made.config
+    assert torch.equal(again.encode(images).codes, made.encode(images).codes)
+
+
+def test_replace_gives_a_continuous_autoencoder_tokens_and_takes_them(tmp_path: Path) -> None:
+    made = small("titok-bl64-vae")
+    made = tz.create("titok-bl64-vae", **{"encoder.depth": 1, "decoder.depth": 1, "decoder.width": 64, "decoder.head.width": 64})
+    made.eval().replace({"class_path": "BinaryQuantizer", "init_args": {"dim": 16}})
+    assert made.weights == ""  # still untrained
+    made.save_pretrained(tmp_path)
+    assert tz.load(tmp_path).encode(media(made)).codes.shape == (1, 16, 64)
+    with pytest.raises(tz.TokenError, match="continuous"):
+        made.replace(quantizer=None).encode(media(made))
+
+
+def test_replace_refuses_what_does_not_fit_and_keeps_what_was() -> None:
+    made = tz.create("titok-tiny", **{"encoder.depth": 1, "decoder.depth": 1})
+    before = made.quantizer
+    for quantizer, message in (
+        (FSQ([4]), r"does not fit titok-tiny: .*quantizer\.dim = 1"),
+        ("PatchHead", "cannot be PatchHead"),
+        ({"class_path": "os.system"}, "not a class of this library"),
+        (3, "must be a part"),
+    ):
+        with pytest.raises(tz.WeightsError, match=message):
+            made.replace(quantizer=quantizer)  # type: ignore[arg-type]
+        assert made.quantizer is before
+    with pytest.raises(tz.WeightsError, match="LMSPT's quantizer must be a part"):
+        tz.create("lm-spt-tiny", **{"encoder.semantic.depth": 1}).replace(quantizer=None)
+
+
+def test_an_unregistered_part_fails_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tokenizers_zoo.trainers.module import TokenizerModule
+
+    class Ternary(FSQ):
+        pass
+
+    made = tz.create("titok-tiny", **{"encoder.depth": 1, "decoder.depth": 1})
+    made.quantizer = Ternary([4] * 5)
+    with pytest.raises(tz.WeightsError, match=r"quantizer is a Ternary.*register\(Ternary\)"):
+        TokenizerModule("x", made, {})
+
+
+def test_create_takes_an_assembly_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = (zoo.share("models") / "titok" / "titok-tiny.yaml").read_text()
+    path.write_text("# Mine, of two lines,\n# in words.\n" + text[text.index("class_path") :])
+    for name in (path, str(path)):
+        made = tz.create(name, **{"encoder.depth": 1, "decoder.depth": 1})
+        assert made.name == "mine"
+        assert zoo.describe(name) == "Mine, of two lines, in words."
+    made.save_pretrained(tmp_path / "weights")
+    assert tz.load(tmp_path / "weights").config == made.config
+    for content, message in (
+        ("a: [", "is not YAML"),
+        ("[]", "must hold class_path"),
+        ("class_path: TiTok\ninit_args: [1]", "must hold class_path and init_args"),
+        ("class_path: FSQ\ninit_args: {levels: [4]}", "cannot be FSQ; choose one of DMCodec, LMSPT, TiTok"),
+        ("class_path: os.system", "not a class of this library"),
+        ("!!python/object/apply:os.getcwd []", "is not YAML"),
+        ("\x00", "is not YAML"),
+    ):
+        path.write_text(content)
+        with pytest.raises(tz.WeightsError, match=message):
+            tz.create(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    for wrong in (path, tmp_path / "missing.yaml", "titok-tny", "models"):
+        with pytest.raises(tz.WeightsError, match=r"cannot be read|choose one of .*titok-tiny.*or a \.yaml file"):
+            tz.create(wrong)

@@ -80,6 +80,8 @@ def overridden(config: Assembly, overrides: Mapping[str, Any]) -> Assembly:
         where, arguments = str(config["class_path"]), _arguments(config)
         for step in path:
             part = arguments.get(step)
+            if isinstance(part, str) and part in registry():
+                part = arguments[step] = {"class_path": part}
             if not isinstance(part, dict):
                 parts = ", ".join(name for name, value in arguments.items() if isinstance(value, dict)) or "none"
                 whole = f"; {step} is {part!r}: give it whole, {step}={{'class_path': ...}}" if step in arguments else ""

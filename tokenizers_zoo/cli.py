@@ -244,8 +244,9 @@ def _roundtrip(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    load_official(args.variant, args.source).save_pretrained(args.output)
-    print(f"{args.output}: load it with tokenizers_zoo.load({str(args.output)!r})")
+    tokenizer = load_official(args.variant, args.source)
+    tokenizer.save_pretrained(args.output)
+    print(f"{args.output}: licence of the weights: {tokenizer.license}; load it with tokenizers_zoo.load({str(args.output)!r})")
     return 0
 
 

@@ -98,11 +98,12 @@ def unsaved(module: nn.Module) -> tuple[str, ...]:
 
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
     """The state dict with weight norm multiplied out and without frozen helpers: what inference needs, and what we store."""
+    left_out = unsaved(module)
     state = {k: v for k, v in module.state_dict().items() if ".parametrizations." not in k}
     for name, part in module.named_modules():
         if parametrize.is_parametrized(part, "weight"):
             state[f"{name}.weight"] = part.weight.detach()
-    return {k: v for k, v in state.items() if not k.startswith(unsaved(module))}
+    return {k: v for k, v in state.items() if not k.startswith(left_out)}
 
 
 def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -148,8 +149,8 @@ def load_plain(module: nn.Module, state: Mapping[str, Tensor], what: str) -> Non
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Copies `state` into `module`. Raises WeightsError that lists missing, surplus and mis-shaped keys."""
-    hidden = unsaved(module)
-    compare({k: v for k, v in shapes(module.state_dict()).items() if not k.startswith(hidden)}, shapes(state), what)
+    left_out = unsaved(module)
+    compare({k: v for k, v in shapes(module.state_dict()).items() if not k.startswith(left_out)}, shapes(state), what)
     module.load_state_dict(state, strict=False)
 
 

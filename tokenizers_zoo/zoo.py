@@ -59,9 +59,7 @@ def _yaml(name: str | Path) -> Path:
         return _variants()[str(name)]
     if Path(name).suffix in (".yaml", ".yml"):
         return Path(name)
-    raise WeightsError(
-        f"no tokenizer is called {str(name)!r}; choose one of {', '.join(list_tokenizers())}, or give a .yaml file"
-    )
+    raise WeightsError(f"no tokenizer is called {str(name)!r}; choose one of {', '.join(list_tokenizers())}, or a .yaml file")
 
 
 def describe(name: str | Path) -> str:
@@ -145,7 +143,8 @@ def _completed(state: Mapping[str, Tensor], tokenizer: Tokenizer, config: Mappin
     base = load(name)
     if config.get("weights_of_fingerprint", base.weights) != base.weights:
         raise WeightsError(f"these weights stand on others of {name} than this version has: install the version that saved them")
-    return {k: v for k, v in plain_state(base).items() if k in plain_state(tokenizer)} | dict(state)
+    wanted = plain_state(tokenizer)
+    return {k: v for k, v in plain_state(base).items() if k in wanted} | dict(state)
 
 
 def altered(tokenizer: Tokenizer, overrides: Mapping[str, Any]) -> Tokenizer:
@@ -199,10 +198,8 @@ def _folder(name: str | Path) -> Path:
 
 def _elsewhere(name: str) -> str:
     """What to do where a variant has no embedded weights."""
-    fresh = f"create({name!r}) builds it untrained"
-    if name not in AUTHORS:
-        return f"nobody has published weights of {name}; {fresh}"
-    return f"{name} ships without weights. Its authors': {AUTHORS[name]}. {fresh[0].upper()}{fresh[1:]}"
+    theirs = AUTHORS.get(name, f"nobody has published weights of {name}")
+    return f"{name} ships without weights: {theirs}; create({name!r}) builds it untrained"
 
 
 def is_hub_id(source: object) -> bool:

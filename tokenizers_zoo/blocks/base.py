@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, WeightsError
 
 Count = TypeVar("Count", int, Tensor)
 BUILT_FROM = "_built_from"  # where a part keeps its class and the arguments that it was built from
@@ -57,9 +57,9 @@ def _noted(value: Any) -> Any:
 
 
 def agree(sizes: Mapping[str, float]) -> None:
-    """Raises ValueError that names all of `sizes` unless they are equal."""
+    """Raises WeightsError (a ValueError) that names all of `sizes` unless they are equal."""
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"these must be equal: {', '.join(f'{name} = {size:g}' for name, size in sizes.items())}")
+        raise WeightsError(f"these must be equal: {', '.join(f'{name} = {size:g}' for name, size in sizes.items())}")
 
 
 class AudioEncoder(Part):

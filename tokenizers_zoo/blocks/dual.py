@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .base import AudioEncoder, Count
+from .base import AudioEncoder, Count, agree
 
 
 class DualEncoder(AudioEncoder):
@@ -14,8 +14,7 @@ class DualEncoder(AudioEncoder):
 
     def __init__(self, semantic: AudioEncoder, acoustic: AudioEncoder | None = None):
         super().__init__()
-        if acoustic and acoustic.hop != semantic.hop:
-            raise ValueError(f"both encoders need one hop, got {semantic.hop} and {acoustic.hop} samples")
+        agree({"semantic.hop": semantic.hop, "acoustic.hop": (acoustic or semantic).hop})
         self.semantic, self.acoustic = semantic, acoustic
         both = (semantic, acoustic or semantic)
         self.dim, self.hop = sum(part.dim for part in both), semantic.hop

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..errors import InputError
 from ..provenance import commit, machine, versions
 from ..tokenizer import Reconstruction, Tokenizer
-from ..weights import load_plain, read_folder
+from ..weights import load_plain, read_folder, unsaved
 from .data import Batch
 from .objective import Adversary, Objective, Term
 from .sharding import shard
@@ -67,6 +67,8 @@ class TokenizerModule(lightning.LightningModule):
         self.ema = AveragedModel(tokenizer, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
         if self.ema:
             self.ema.requires_grad_(False)
+            for helper in unsaved(tokenizer):  # not averaged: one of each is enough
+                self.ema.module.set_submodule(helper.rstrip("."), tokenizer.get_submodule(helper.rstrip(".")))
         self._random: Tensor | None = None
         self._commit = commit()  # what runs, whatever is changed while it runs
         self.train()  # Lightning keeps the modes that it finds
@@ -169,17 +171,23 @@ class TokenizerModule(lightning.LightningModule):
         return optimizers, [self.schedule(optimizer) for optimizer in optimizers] if self.schedule else []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the assembly, how the run went, which `export` needs, and the random numbers; leaves frozen teachers out."""
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("objective.")}
+        """Adds the assembly, how the run went, which `export` needs, and the random numbers; leaves frozen parts out."""
+        left_out = self._left_out()
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith(left_out)}
         checkpoint["assembly"] = {"name": self.tokenizer.name, "license": self.tokenizer.license, **self._assembly}
         checkpoint["run"] = {"versions": versions(), "machine": machine(), "commit": self._commit, "seed": torch.initial_seed()}
         everyones: Any = self.all_gather(torch.get_rng_state().to(self.device))
         checkpoint["random"] = everyones.cpu()
 
+    def _left_out(self) -> tuple[str, ...]:
+        """Prefixes of what checkpoints do not hold: teachers and frozen helpers."""
+        return ("objective.", *unsaved(self))
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the random numbers until the first batch: Lightning draws some before."""
         if "state_dict" in checkpoint:  # FSDP2 has loaded it
-            checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if k.startswith("objective.")}
+            left_out = self._left_out()
+            checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if k.startswith(left_out)}
         states = checkpoint["random"].view(-1, len(torch.get_rng_state()))  # a row a process
         self._random = states[self.global_rank % len(states)].clone()
 
