@@ -204,6 +204,20 @@ def test_tokens_of_other_weights_are_refused(tmp_path: Path) -> None:
         second.decode(tokens)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("dm-codec-tiny", {"sample_rate": 8000}, "sample_rate 16000, this dm-codec-tiny has 8000"),
+        ("dm-codec-tiny", {"encoder.hop": 160, "decoder.hop": 160}, "hop 320, this dm-codec-tiny has 160"),
+        ("titok-tiny", {"encoder.image_size": 72, "decoder.image_size": 72}, "image_size 64, this titok-tiny has 72"),
+    ],
+)
+def test_tokens_of_another_rate_or_size_are_refused(name: str, change: dict[str, int], message: str) -> None:
+    tokens = small(name).encode(media(small(name)))
+    with pytest.raises(tz.TokenError, match=message):
+        tz.create(name, **change).decode(tokens)
+
+
 def test_push_to_hub_uploads_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
@@ -314,7 +328,6 @@ def test_replace_puts_in_a_quantizer(quantizer: object, tmp_path: Path) -> None:
 
 
 def test_replace_gives_a_continuous_autoencoder_tokens_and_takes_them(tmp_path: Path) -> None:
-    made = small("titok-bl64-vae")
     made = tz.create("titok-bl64-vae", **{"encoder.depth": 1, "decoder.depth": 1, "decoder.width": 64, "decoder.head.width": 64})
     made.eval().replace({"class_path": "BinaryQuantizer", "init_args": {"dim": 16}})
     assert made.weights == ""  # still untrained

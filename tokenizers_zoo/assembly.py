@@ -195,6 +195,12 @@ def _kinds(hint: Any) -> Iterator[type[nn.Module]]:
         yield from _kinds(option)
 
 
+def choices(name: str, argument: str) -> str:
+    """What a class's argument may be, as a sentence; nothing where it is no part."""
+    kinds = tuple(_kinds(_hints(registry()[name]).get(argument))) if name in registry() else ()
+    return _choice(kinds) if kinds else ""
+
+
 def _choice(kinds: Kinds) -> str:
     return f"choose one of {', '.join(sorted(n for n, cls in registry().items() if not kinds or issubclass(cls, kinds)))}"
 

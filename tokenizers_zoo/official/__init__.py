@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InputError, WeightsError
 from ..tokenizer import Tokenizer
 from ..weights import fingerprint, fold_weight_norm, plain_state, read_state
-from ..zoo import AUTHORS, altered, create, hub_files, is_hub_id
+from ..zoo import AUTHORS, altered, create, hub_files, is_hub_id, list_tokenizers
 from .base import Official, State
 from .dm_codec import DM_CODEC, SPEECHTOKENIZER
 from .lm_spt import LM_SPT
@@ -60,7 +60,8 @@ def load_official(
 def importer(variant: str) -> Official:
     """The importer of a variant. Raises WeightsError for variants that no author published."""
     if variant not in IMPORTERS:
-        raise WeightsError(f"no authors' weights are known for {variant!r}; known: {', '.join(IMPORTERS)}")
+        fresh = f"; create({variant!r}) builds it untrained" if variant in list_tokenizers() else ""
+        raise WeightsError(f"no authors' weights are known for {variant!r}{fresh}; known: {', '.join(IMPORTERS)}")
     return IMPORTERS[variant]
 
 

@@ -3,14 +3,16 @@
 import importlib
 import os
 import pkgutil
+import re
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from ..assembly import registry
+from ..assembly import choices, registry
 from .callbacks import CodebookMonitor, Reconstructions, Throughput
 from .data import MediaData
 from .module import TokenizerModule
@@ -30,6 +32,17 @@ DEFAULTS = {
     "enable_model_summary": False,
     "callbacks": [CodebookMonitor(), Throughput(), Reconstructions()],
 }
+
+
+class Parser(LightningArgumentParser):
+    """Where a part's name is no class, the names that would do are told."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Ends the program with the message."""
+        found = re.findall(r"class_path '[\w.]*?(\w+)':\s+Parser key \"(\w+)\"", message)
+        if found and "import path" in message:
+            message += f"\n  {choices(*found[-1])}"
+        super().error(message, ex)
 
 
 class TrainingCLI(LightningCLI):
@@ -69,6 +82,7 @@ def cli(argv: Sequence[str], run: bool = True) -> TrainingCLI:
         auto_configure_optimizers=False,
         trainer_defaults=DEFAULTS,
         save_config_kwargs={"overwrite": True},
+        parser_class=Parser,
         args=list(argv),
         run=run,
     )

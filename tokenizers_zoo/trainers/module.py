@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..assembly import assembly_of
 from ..errors import InputError
 from ..provenance import commit, machine, versions
 from ..tokenizer import Reconstruction, Tokenizer
@@ -56,7 +57,7 @@ class TokenizerModule(lightning.LightningModule):
         self.automatic_optimization = False
         self.tokenizer, self.objective, self.adversary = tokenizer, Objective(objective), adversary
         tokenizer.name, tokenizer.license = name, license
-        self._assembly = tokenizer.config  # refused here, not after training, where `export` could not name a part
+        assembly_of(tokenizer, name)  # refuses here, and not after the training, parts that `export` could not name
         self.optimizer, self.schedule = optimizer, schedule
         self.adversary_optimizer = adversary_optimizer or optimizer
         self.clip, self.accumulate, self.frozen = clip, accumulate, frozen
@@ -174,7 +175,7 @@ class TokenizerModule(lightning.LightningModule):
         """Adds the assembly, how the run went, which `export` needs, and the random numbers; leaves frozen parts out."""
         left_out = self._left_out()
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith(left_out)}
-        checkpoint["assembly"] = {"name": self.tokenizer.name, "license": self.tokenizer.license, **self._assembly}
+        checkpoint["assembly"] = {"name": self.tokenizer.name, "license": self.tokenizer.license, **self.tokenizer.config}
         checkpoint["run"] = {"versions": versions(), "machine": machine(), "commit": self._commit, "seed": torch.initial_seed()}
         everyones: Any = self.all_gather(torch.get_rng_state().to(self.device))
         checkpoint["random"] = everyones.cpu()
