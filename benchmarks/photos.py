@@ -63,7 +63,8 @@ def main() -> None:
                 memory = [peak_memory(call) or 0 for call in calls.values()]
                 error = (calls["ours"]().pixels - calls["whole"]().pixels).double().square().mean().clamp(min=1e-12)
                 print(
-                    f"{path.name:22} {size:3} px  {ours:7.1f} ms, whole {reference:7.1f} ms, {ratio(times, 'whole', 'ours'):5.1f} x"
+                    f"{path.name:22} {size:3} px  {ours:7.1f} ms, whole {reference:7.1f} ms, "
+                    f"{ratio(times, 'whole', 'ours'):5.1f} x"
                     f"  {memory[0]:4.0f} MB, whole {memory[1]:4.0f} MB  PSNR {-10 * error.log10():.0f} dB",
                     flush=True,
                 )

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 import tokenizers_zoo as tz
 from tokenizers_zoo import assembly, zoo
-from tokenizers_zoo.blocks.base import ImageDecoder, ImageEncoder, Part
+from tokenizers_zoo.blocks.base import ImageDecoder, ImageEncoder
 from tokenizers_zoo.blocks.dual import DualEncoder
 from tokenizers_zoo.blocks.gaussian import GaussianPosterior
 from tokenizers_zoo.blocks.vit import PatchHead, ProxyCodeHead, ViTDecoder1D, ViTEncoder1D
 from tokenizers_zoo.blocks.vocos import ISTFTDecoder, STFTEncoder
 from tokenizers_zoo.models.lm_spt import LMSPT
 from tokenizers_zoo.models.titok import TiTok
+from tokenizers_zoo.part import Part
 from tokenizers_zoo.quantizers import FSQ, BinaryQuantizer, Quantized, Quantizer, VectorQuantizer
 
 VIT = {"image_size": 32, "positions": 6, "patch_size": 8, "width": 32, "depth": 1, "heads": 2}
@@ -259,6 +260,36 @@ def test_registered_classes_can_be_named(tmp_path: Path, registered: None) -> No
     del assembly._registered["Halves"]  # another program, which has not registered it
     with pytest.raises(tz.WeightsError, match=r"'Halves' is not a class of this library.*register"):
         tz.load(tmp_path / "a")
+
+
+def test_arguments_can_be_mappings_and_lists_of_parts(tmp_path: Path, registered: None) -> None:
+    @tz.register
+    class Both(BinaryQuantizer):
+        """A mapping and a list of quantizers, the first of which decides."""
+
+        def __init__(self, groups: dict[str, Quantizer], more: list[Quantizer]):
+            super().__init__(groups["first"].dim)
+            self.groups, self.more = nn.ModuleDict(groups), nn.ModuleList(more)
+
+    sign = {"class_path": "BinaryQuantizer", "init_args": {"dim": 5}}
+    made = tz.create(
+        "titok-tiny", quantizer={"class_path": "Both", "init_args": {"groups": {"first": sign}, "more": [sign]}}, **SHALLOW
+    )
+    assert same(made, tmp_path / "a").config["init_args"]["quantizer"]["init_args"]["more"] == [sign]
+    other = tz.create("titok-tiny", quantizer=Both({"first": BinaryQuantizer(5), "second": BinaryQuantizer(3)}, []), **SHALLOW)
+    assert same(other, tmp_path / "b").quantizer.groups["second"].dim == 3
+    spherical = assembly.overridden(other.config, {"quantizer.groups.second.spherical": True})
+    assert zoo.build(spherical, "x").quantizer.groups["second"].spherical
+    for wrong in (sign, {"first": {"class_path": "PatchHead"}}, [sign], None, 3):
+        with pytest.raises(tz.WeightsError, match=r"PatchHead|cannot be built"):
+            assembly.build({"class_path": "Both", "init_args": {"groups": wrong, "more": []}})
+
+
+def test_the_layout_is_the_encoders() -> None:
+    encoder = Encoder(5, 4, 32)
+    encoder.layout = "grid"
+    assert TiTok(encoder, Decoder(5, 4, 32), FSQ([4] * 5)).spec.layout == "grid"
+    assert titok().spec.layout == "sequence"
 
 
 def test_names_stay_unique_and_only_modules_register(registered: None) -> None:

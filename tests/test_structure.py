@@ -14,14 +14,15 @@ PACKAGE = ROOT / "tokenizers_zoo"
 # A room knows its own floor and those above it in this list. (CONTRIBUTING.md, floor plan)
 FLOORS = (
     ("errors",),
-    ("files",),
+    ("files", "part"),
     ("spec",),
-    ("tokfile",),
+    ("tokfile", "together"),
     ("tokens", "media", "weights", "tables", "manifest", "provenance", "pictures"),
     ("quantizers", "blocks", "losses", "discriminators", "teachers"),
+    ("assembly",),
     ("tokenizer", "streaming"),
     ("models",),
-    ("assembly", "zoo"),
+    ("zoo",),
     ("many", "official", "trainers", "eval"),
     ("cli", "__main__"),
 )

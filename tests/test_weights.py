@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 import tokenizers_zoo as tz
 from tokenizers_zoo import assembly
 from tokenizers_zoo.assembly import Unfilled
-from tokenizers_zoo.blocks.base import Part
 from tokenizers_zoo.blocks.vit import PatchHead
+from tokenizers_zoo.part import Part
 from tokenizers_zoo.trainers.export import export
 from tokenizers_zoo.trainers.module import TokenizerModule
 from tokenizers_zoo.weights import load_plain, load_strict, plain_state, unsaved

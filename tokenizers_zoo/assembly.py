@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .blocks.base import BUILT_FROM, Part, remember_arguments
 from .errors import WeightsError
+from .part import BUILT_FROM, Part, remember_arguments
 
 Assembly = dict[str, Any]
 Kinds = tuple[type[nn.Module], ...]
 Class = TypeVar("Class", bound=type[nn.Module])
 
 ROOMS = ("blocks", "quantizers", "models")
-WRONG = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+WRONG = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError, Warning)
 _registered: dict[str, type[nn.Module]] = {}
 
 
@@ -84,7 +84,7 @@ def overridden(config: Assembly, overrides: Mapping[str, Any]) -> Assembly:
                 part = arguments[step] = {"class_path": part}
             if not isinstance(part, dict):
                 parts = ", ".join(name for name, value in arguments.items() if isinstance(value, dict)) or "none"
-                whole = f"; {step} is {part!r}: give it whole, {step}={{'class_path': ...}}" if step in arguments else ""
+                whole = f"; {step} is {_short(part)}: give it whole, {step}={{'class_path': ...}}" if step in arguments else ""
                 raise WeightsError(f"{key}: {where} has no part {step!r}; its parts here are {parts}{whole}")
             where, arguments = step, _arguments(part)
         arguments[last] = _copied(value)

@@ -1,65 +1,14 @@
-"""What an assembly may name, and the two halves of a tokenizer: the types of its `encoder` and `decoder`."""
+"""The two halves of a tokenizer: the types of its `encoder` and `decoder`."""
 
-import contextlib
-import functools
-import inspect
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import InputError, WeightsError
+from ..errors import InputError
+from ..part import Part
 
 Count = TypeVar("Count", int, Tensor)
-BUILT_FROM = "_built_from"  # where a part keeps its class and the arguments that it was built from
-
-
-class Part(nn.Module):
-    """What an assembly may name: a subclass is found in this library by its class name, and remembers its arguments.
-
-    saved: False for a frozen helper (a text encoder, a vision model) whose weights are found by an argument of its own: weight
-    files, averages and comparisons of keys leave it out.
-    """
-
-    saved = True
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        remember_arguments(cls)
-
-
-def remember_arguments(cls: type[nn.Module]) -> None:
-    """Lets instances of `cls` keep, as `BUILT_FROM`, their class and the arguments that they were built from, by name.
-
-    A module among the arguments is kept as what *it* was built from, so that no weights are held.
-    """
-    init: Callable[..., None] = cls.__init__
-    signature = inspect.signature(init)
-
-    @functools.wraps(init)
-    def remembering(self: nn.Module, *args: Any, **kwargs: Any) -> None:
-        if BUILT_FROM not in vars(self):  # the outermost class comes first
-            with contextlib.suppress(TypeError):  # arguments that do not fit: `init` says it better
-                _, *given = signature.bind(self, *args, **kwargs).arguments.items()
-                vars(self)[BUILT_FROM] = (type(self), {name: _noted(value) for name, value in given})
-        init(self, *args, **kwargs)
-
-    cls.__init__ = remembering  # type: ignore[method-assign]
-
-
-def _noted(value: Any) -> Any:
-    if isinstance(value, nn.Module):
-        return vars(value).get(BUILT_FROM, (type(value), None))
-    if isinstance(value, Mapping):
-        return {key: _noted(item) for key, item in value.items()}
-    return [_noted(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def agree(sizes: Mapping[str, float]) -> None:
-    """Raises WeightsError (a ValueError) that names all of `sizes` unless they are equal."""
-    if len(set(sizes.values())) > 1:
-        raise WeightsError(f"these must be equal: {', '.join(f'{name} = {size:g}' for name, size in sizes.items())}")
 
 
 class AudioEncoder(Part):

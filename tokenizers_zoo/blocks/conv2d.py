@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Part
+from ..part import Part
 
 
 class ResidualBlock2d(nn.Module):

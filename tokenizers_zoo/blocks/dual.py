@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from .base import AudioEncoder, Count, agree
+from ..part import agree
+from .base import AudioEncoder, Count
 
 
 class DualEncoder(AudioEncoder):

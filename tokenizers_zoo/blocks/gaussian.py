@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .base import Part
+from ..part import Part
 
 
 class GaussianPosterior(Part):

@@ -15,7 +15,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .base import ImageDecoder, ImageEncoder, Part, agree
+from ..part import Part, agree
+from .base import ImageDecoder, ImageEncoder
 from .conv2d import VQGANDecoder
 from .transformer import Transformer, TransformerBlock
 
@@ -87,8 +88,8 @@ class ViTDecoder1D(ImageDecoder):
         self.mask_token = nn.Parameter(torch.randn(width) * width**-0.5)
         self.transformer = Transformer(width, depth, heads)
         align(self.transformer)
-        agree({"decoder.width": width, "head.width": getattr(head, "width", width)})
-        agree({"decoder.patch_size": patch_size, "head.patch_size": getattr(head, "patch_size", patch_size)})
+        agree({"decoder.width": width, "head.width": getattr(head, "width", None)})
+        agree({"decoder.patch_size": patch_size, "head.patch_size": getattr(head, "patch_size", None)})
         self.head = head
 
     def features(self, latents: Tensor) -> Tensor:

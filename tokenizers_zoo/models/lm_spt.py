@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..blocks.base import AudioDecoder, agree
+from ..blocks.base import AudioDecoder
 from ..blocks.dual import DualEncoder
 from ..media import Audio
+from ..part import agree
 from ..quantizers import GroupedQuantizer
 from ..tokenizer import AudioTokenizer, Reconstruction
 from ..tokens import Tokens

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..blocks.base import Part
+from ..part import Part
 
 TABLE = 1 << 26  # largest number of distances that `nearest` holds at once: 256 MB
 

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..blocks.base import AudioDecoder, AudioEncoder, agree
+from ..blocks.base import AudioDecoder, AudioEncoder
 from ..errors import InputError
 from ..media import Audio, AudioSource, as_audio
+from ..part import agree
 from ..quantizers import Quantizer
 from ..tokens import PAD, Tokens, TokenSpec
 from .base import Reconstruction, Tokenizer, as_seeds

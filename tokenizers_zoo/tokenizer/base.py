@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..assembly import Assembly, Unfilled, argument, assembly_of, build
-from ..blocks.base import AudioDecoder, AudioEncoder, ImageDecoder, ImageEncoder, Part, agree
+from ..blocks.base import AudioDecoder, AudioEncoder, ImageDecoder, ImageEncoder
 from ..errors import InputError, TokenError, WeightsError
+from ..part import Part, agree
 from ..quantizers import GroupedQuantizer, Quantized, Quantizer
 from ..tokens import Tokens, TokenSpec
 from ..weights import compare, fingerprint, plain_state, shapes, unsaved, without, write_folder
@@ -113,12 +114,13 @@ class Tokenizer(Part, ABC):
         return assembly_of(self, self.name)
 
     def check_sizes(self) -> None:
-        """Raises ValueError, with the numbers and the arguments' names, unless encoder, quantizer and decoder fit each other."""
-        sizes = self._encoder_dim() | {"decoder.dim": self.decoder.dim}
-        agree(sizes if self.quantizer is None else sizes | {"quantizer.dim": self.quantizer.dim})
+        """Raises WeightsError, with the numbers and the arguments' names, unless the parts fit each other."""
+        agree(
+            self._encoder_dim() | {f"{name}.dim": getattr(getattr(self, name), "dim", None) for name in ("decoder", "quantizer")}
+        )
 
-    def _encoder_dim(self) -> dict[str, float]:
-        return {"encoder.dim": self.encoder.dim}
+    def _encoder_dim(self) -> dict[str, float | None]:
+        return {"encoder.dim": getattr(self.encoder, "dim", None)}
 
     def replace(self, quantizer: Assembly | Quantizer | str | None) -> Self:
         """Puts in another quantizer, in place, and returns the tokenizer, whose fingerprint is then another.
@@ -133,7 +135,7 @@ class Tokenizer(Part, ABC):
         try:
             self.quantizer = new
             self.check_sizes()
-        except ValueError as error:
+        except WeightsError as error:
             self.quantizer = before
             raise WeightsError(f"this quantizer does not fit {self.name}: {error}") from error
         if self.weights:

@@ -6,9 +6,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..blocks.base import ImageDecoder, ImageEncoder, agree
+from ..blocks.base import ImageDecoder, ImageEncoder
 from ..errors import InputError, TokenError
 from ..media import Images, ImageSource, as_images
+from ..part import agree
 from ..quantizers import Quantizer
 from ..tokens import Tokens, TokenSpec
 from .base import Reconstruction, Tokenizer, as_seeds
@@ -31,8 +32,8 @@ class ImageTokenizer(Tokenizer):
 
     def __init__(self, encoder: ImageEncoder, quantizer: Quantizer | None, decoder: ImageDecoder, moments: bool = False):
         super().__init__()
-        agree({"encoder.image_size": encoder.image_size, "decoder.image_size": decoder.image_size})
-        agree({"encoder.positions": encoder.positions, "decoder.positions": decoder.positions})
+        for size in ("image_size", "positions"):
+            agree({f"encoder.{size}": getattr(encoder, size, None), f"decoder.{size}": getattr(decoder, size, None)})
         self.encoder, self.quantizer, self.decoder = encoder, quantizer, decoder
         self.image_size, self.moments = encoder.image_size, moments
         self.check_sizes()
@@ -59,7 +60,7 @@ class ImageTokenizer(Tokenizer):
             **self._decodable(),
         )
 
-    def _encoder_dim(self) -> dict[str, float]:
+    def _encoder_dim(self) -> dict[str, float | None]:
         return {"encoder.dim / 2": self.encoder.dim / 2} if self.moments else super()._encoder_dim()
 
     def encode_latents(self, media: Tensor, **given: Any) -> Tensor:
