@@ -65,3 +65,7 @@ def speech(lengths: tuple[int, ...] = (50, 3, 20), spec: TokenSpec = SPEECH, mis
 
 def images(spec: TokenSpec, count: int = 2, **given: object) -> Tokens:
     return Tokens(random_codes(spec, (spec.positions or 0,) * count), spec, **given)
+
+
+def captioned() -> Tokens:
+    return images(CAPTIONED, text=["a cat", ""], height=torch.tensor([64, 32], dtype=torch.int16))
