@@ -152,7 +152,7 @@ def test_feature_distance() -> None:
     assert output.grad.abs().sum() > 0
     x = (255 * target - 127) / 128
     first = distance.network[0](x)
-    torch.testing.assert_close(distance.features(target)[0], first / first.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(distance.maps(target)[0], first / first.norm(dim=1, keepdim=True))
     assert 0 < loss.item() < 8  # two taps, unit vectors: at most 4 each
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, WeightsError
+from ..frozen import feature_maps
 from ..losses.perceptual import TimmNetwork
 from ..manifest import Row
 from ..weights import read_state
@@ -66,14 +67,9 @@ class FrechetDistance(Gaussians):
     @torch.no_grad()
     def features(self, image: Tensor) -> np.ndarray[Any, Any]:
         """(dim,) of one image."""
-        found: list[Tensor] = []
-        hook = self.network.get_submodule(self.tap).register_forward_hook(lambda _m, _i, out: found.append(out))
         x = nn.functional.interpolate(image[None], (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
-        try:
-            self.network((255 * x - self.mean) / self.scale)
-        finally:
-            hook.remove()
-        return found[0].mean((0, 2, 3)).numpy()
+        (maps,) = feature_maps(self.network, [self.tap], (255 * x - self.mean) / self.scale)
+        return maps.mean((0, 2, 3)).numpy()
 
 
 class FID(Gaussians):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..losses.perceptual import FeatureDistance, TimmNetwork
+from ..losses.perceptual import FeatureDistance, PerceptualDistance, TimmNetwork
 from ..manifest import Row
 from .base import Item, Metric, need
 
@@ -46,20 +46,21 @@ class Perceptual(Metric):
     """
 
     better = "lower"
+    key = "perceptual"
 
     def __init__(self, name: str = "tf_efficientnet_lite0", weights: str | None = None, taps: Sequence[str] = TAPS):
-        self.distance = FeatureDistance(TimmNetwork(name, weights), list(taps))
+        self.distance: PerceptualDistance = FeatureDistance(TimmNetwork(name, weights), list(taps))
 
     @torch.no_grad()
     def item(self, original: Tensor, decoded: Tensor, row: Row) -> Item:
         """0 is equal."""
-        return {"perceptual": float(self.distance(decoded[None], original[None]))}
+        return {self.key: float(self.distance(decoded[None], original[None]))}
 
 
-class LPIPS(Metric):
+class LPIPS(Perceptual):
     """LPIPS with VGG-16, version 0.1. vgg: torchvision's state dict as a local file, or None to download it."""
 
-    better = "lower"
+    key = "lpips"
 
     def __init__(self, vgg: str | None = None):
         need("torchvision", "eval-image")
@@ -67,24 +68,14 @@ class LPIPS(Metric):
 
         self.distance = lpips.LPIPS(vgg)
 
-    @torch.no_grad()
-    def item(self, original: Tensor, decoded: Tensor, row: Row) -> Item:
-        """0 is equal."""
-        return {"lpips": float(self.distance.distances(decoded[None], original[None]))}
 
+class DISTS(Perceptual):
+    """DISTS with VGG-16: texture and structure (arXiv 2004.07728), at most 1 or so. vgg: as of `LPIPS`."""
 
-class DISTS(Metric):
-    """DISTS with VGG-16: texture and structure (arXiv 2004.07728). vgg: as of `LPIPS`."""
-
-    better = "lower"
+    key = "dists"
 
     def __init__(self, vgg: str | None = None):
         need("torchvision", "eval-image")
         from ..losses import dists
 
         self.distance = dists.DISTS(vgg)
-
-    @torch.no_grad()
-    def item(self, original: Tensor, decoded: Tensor, row: Row) -> Item:
-        """0 is equal, at most 1 or so."""
-        return {"dists": float(self.distance.distances(decoded[None], original[None]))}

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..frozen import feature_maps
 from ..weights import load_strict, read_state
+from .perceptual import PerceptualDistance
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of inputs in [-1, 1]
 TAPS = (3, 8, 15, 22, 29)  # the last ReLU of each of VGG's five stages
@@ -33,42 +35,36 @@ def vgg16_layers(vgg: str | None = None, random: bool = False) -> nn.Sequential:
     return layers
 
 
-class LPIPS(nn.Module):
+def vgg16_maps(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
+    """What leaves the five stages of `vgg16_layers` for normalised images, (B, C, h, w) each."""
+    return feature_maps(layers, [str(tap) for tap in TAPS], x)
+
+
+class LPIPS(PerceptualDistance):
     """Squared difference of unit-normalised VGG maps, weighted by channel, averaged over the picture, summed over five stages.
 
     vgg: a state dict of torchvision's vgg16 as a local file; None lets torchvision download ImageNet's. The channel weights
     (version 0.1) come with torchmetrics. random: no VGG weights are loaded, for tests.
     """
 
-    shift: Tensor
-    scale: Tensor
-
     def __init__(self, vgg: str | None = None, random: bool = False):
-        super().__init__()
+        super().__init__(SHIFT, SCALE)
         import torchmetrics
 
         self.features = vgg16_layers(vgg, random)
         heads = read_state(Path(torchmetrics.__file__).parent / "functional/image/lpips_models/vgg.pth")
         self.heads = nn.ParameterList(heads[f"lin{i}.model.1.weight"] for i in range(len(TAPS)))
-        self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None], persistent=False)
-        self.register_buffer("scale", torch.tensor(SCALE)[:, None, None], persistent=False)
         self.requires_grad_(False)
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Unit-normalised maps of images in [0, 1], one a stage."""
-        x, found = (2 * images - 1 - self.shift) / self.scale, []
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in TAPS:
-                found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
-        return found
+        maps = vgg16_maps(self.features, self.normalised(2 * images - 1))
+        return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in maps]
 
     def distances(self, output: Tensor, target: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> the distance of each pair, (B,)."""
-        with torch.no_grad():
-            wanted = self.maps(target)
-        pairs = zip(self.maps(output), wanted, self.heads, strict=True)
-        return torch.stack([F.conv2d((a - b).square(), head).mean(dim=(1, 2, 3)) for a, b, head in pairs]).sum(0)
+        pairs = zip(self.both_maps(output, target), self.heads, strict=True)
+        return torch.stack([F.conv2d((a - b).square(), head).mean(dim=(1, 2, 3)) for (a, b), head in pairs]).sum(0)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> mean over the batch."""

@@ -1,49 +1,76 @@
 """Distances between images as a classifier sees them."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..frozen import Frozen, feature_maps
 from ..weights import compare, load_strict, read_state
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class LogitsDistance(nn.Module):
-    """Mean squared difference of a frozen classifier's logits (bytedance/1d-tokenizer: ConvNeXt-S, ImageNet).
+class PerceptualDistance(Frozen, ABC):
+    """Distance of images as a frozen network sees them: gradients reach the output, never the network or the target.
 
-    Images in [0, 1] are resized to 224 x 224 without keeping their aspect ratio (bilinear, antialiased) and normalised by
-    ImageNet's statistics; reconstructions are not clamped. Gradients reach the output, never the classifier.
+    mean, std: of each colour, taken off what the network sees.
     """
 
     mean: Tensor
     std: Tensor
 
+    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) without mean and deviation of the colours."""
+        return (images - self.mean) / self.std
+
+    @abstractmethod
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """What the network makes of images (B, 3, H, W) in [0, 1]: one tensor (B, ...) or several."""
+
+    def both_maps(self, output: Tensor, target: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The maps of both sides in pairs, those of the target without gradient."""
+        with torch.no_grad():
+            fixed = self.maps(target)
+        return list(zip(self.maps(output), fixed, strict=True))
+
+    @abstractmethod
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] -> scalar, the mean over the batch; 0 for equal ones."""
+
+
+class LogitsDistance(PerceptualDistance):
+    """Mean squared difference of a frozen classifier's logits (bytedance/1d-tokenizer: ConvNeXt-S, ImageNet).
+
+    Images in [0, 1] are resized to 224 x 224 without keeping their aspect ratio (bilinear, antialiased) and normalised by
+    ImageNet's statistics; reconstructions are not clamped.
+    """
+
     def __init__(self, classifier: nn.Module):
         super().__init__()
         self.classifier = classifier.eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
-
-    def train(self, mode: bool = True) -> "LogitsDistance":
-        """The classifier stays in evaluation mode."""
-        super().train(mode)
-        self.classifier.eval()
-        return self
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the classifier is fed, (B, 3, 224, 224)."""
-        resized = F.interpolate(images, (224, 224), mode="bilinear", antialias=True, align_corners=False)
-        return (resized - self.mean) / self.std
+        return self.normalised(F.interpolate(images, (224, 224), mode="bilinear", antialias=True, align_corners=False))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The logits (B, classes)."""
+        return [self.classifier(self.prepare(images))]
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> scalar."""
-        with torch.no_grad():
-            wanted = self.classifier(self.prepare(target))
-        return F.mse_loss(self.classifier(self.prepare(output)), wanted)
+        return F.mse_loss(*self.both_maps(output, target)[0])
 
 
-class FeatureDistance(nn.Module):
+class FeatureDistance(PerceptualDistance):
     """Squared difference of unit-normalised feature maps of a frozen network, summed over the layers `taps`.
 
     What LPIPS (arXiv 1801.03924) measures, without its learned channel weights. network: any module; taps: names of its
@@ -51,36 +78,17 @@ class FeatureDistance(nn.Module):
     """
 
     def __init__(self, network: nn.Module, taps: list[str], mean: float = 127.0, scale: float = 128.0):
-        super().__init__()
-        self.network = network.eval().requires_grad_(False)
-        self.taps, self.mean, self.scale = taps, mean, scale
+        super().__init__([mean], [scale])
+        self.network, self.taps = network.eval().requires_grad_(False), taps
 
-    def train(self, mode: bool = True) -> "FeatureDistance":
-        """The network stays in evaluation mode."""
-        super().train(mode)
-        self.network.eval()
-        return self
-
-    def features(self, images: Tensor) -> list[Tensor]:
+    def maps(self, images: Tensor) -> list[Tensor]:
         """Unit-normalised maps of the taps, (B, C, h, w) each."""
-        maps: dict[str, Tensor] = {}
-        hooks = [
-            self.network.get_submodule(tap).register_forward_hook(lambda _m, _i, out, tap=tap: maps.update({tap: out}))
-            for tap in self.taps
-        ]
-        try:
-            self.network((255 * images - self.mean) / self.scale)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return [F.normalize(maps[tap], dim=1, eps=1e-6) for tap in self.taps]
+        found = feature_maps(self.network, self.taps, self.normalised(255 * images))
+        return [F.normalize(x, dim=1, eps=1e-6) for x in found]
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> scalar."""
-        with torch.no_grad():
-            wanted = self.features(target)
-        pairs = zip(self.features(output), wanted, strict=True)
-        return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).sum()
+        return torch.stack([(a - b).square().sum(1).mean() for a, b in self.both_maps(output, target)]).sum()
 
 
 class TimmNetwork(nn.Module):

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import WeightsError
+from ..frozen import Frozen
 
 RATE = 16000  # Hz: every speech model of the field listens at this rate
 
 
-class Teacher(nn.Module, ABC):
+class Teacher(Frozen, ABC):
     """One clip (mono, 16 kHz) and its text -> features (T, dim) at `frame_rate` frames a second.
 
     identity: what a feature cache is keyed by: model, layer, and whatever else changes the features.

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..frozen import Frozen
 from .base import RATE, open_model
 
 SECONDS, N_FFT, HOP = 30, 400, 160
@@ -40,7 +41,7 @@ class WhisperLogMel(nn.Module):
             return (torch.maximum(logs, loudest - 8) + 4) / 4
 
 
-class WhisperEncoder(nn.Module):
+class WhisperEncoder(Frozen):
     """A frozen Whisper encoder with its front end: waveform (B, S) at 16 kHz -> features (B, S // 320, dim), normalised.
 
     path: Hugging Face name or local folder. The clip is heard at its own length; the model's own forward insists on 30 s.
@@ -54,12 +55,6 @@ class WhisperEncoder(nn.Module):
         self.encoder: Any = model.encoder.eval().requires_grad_(False)
         self.mel = WhisperLogMel(model.config.num_mel_bins)
         self.dim = model.config.d_model
-
-    def train(self, mode: bool = True) -> "WhisperEncoder":
-        """The encoder stays in evaluation mode."""
-        super().train(mode)
-        self.encoder.eval()
-        return self
 
     def states(self, mel: Tensor) -> list[Tensor]:
         """All hidden states (B, T / 2, dim) of log-mels (B, n_mels, T); the last is normalised, as the decoder gets it."""
