@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import EncodecConfig, EncodecModel
+from transformers import EncodecConfig, EncodecModel, MimiConfig
+from transformers.models.mimi.modeling_mimi import MimiDecoder, MimiEncoder
 
 from tokenizers_zoo.blocks import chain
 from tokenizers_zoo.blocks.conv1d import Conv1d, ConvTranspose1d, pad
@@ -204,6 +205,30 @@ def test_seanet_equals_transformers_encodec(causal: bool) -> None:
     latents = encoder(x)
     torch.testing.assert_close(latents.transpose(1, 2), reference.encoder(x), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(decoder(latents), reference.decoder(latents.transpose(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_seanet_equals_transformers_mimi() -> None:
+    """No LSTM, identity shortcuts, a last kernel of 3: what `true_skip` and `last_kernel` are there for."""
+    config = MimiConfig(num_filters=4, hidden_size=16, upsampling_ratios=[5, 4, 2])
+    options = {"lstm": "none", "norm": "none", "pad_mode": "constant", "causal": True, "true_skip": True, "last_kernel": 3}
+    encoder, decoder = SEANetEncoder(**SEANET, **options).eval(), SEANetDecoder(16, 4, [5, 4, 2], **options).eval()
+    x, latents = torch.randn(2, 1, 1000), torch.randn(2, 25, 16)
+    reference = MimiEncoder(config).eval()
+    encoder.load_state_dict(reference.state_dict())
+    torch.testing.assert_close(encoder(x).transpose(1, 2), reference(x), rtol=1e-4, atol=1e-5)
+    reference = MimiDecoder(config).eval()
+    decoder.load_state_dict(reference.state_dict())
+    torch.testing.assert_close(decoder(latents), reference(latents.transpose(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_rotary_angles_are_computed_once_a_pass() -> None:
+    encoder = AUDIO_ENCODERS["transformer"]().eval()
+    with torch.profiler.profile() as profile:
+        encoder(torch.randn(1, 1, 1000))
+    assert len(encoder.blocks) == 2
+    assert sum(event.count for event in profile.key_averages() if event.key == "aten::cos") == 1
 
 
 @torch.no_grad()

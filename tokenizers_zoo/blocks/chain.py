@@ -1,5 +1,7 @@
 """Modules of varying lengths one after the other, and long clips through them piece by piece."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -27,15 +29,21 @@ def in_tiles(
     """
     if torch.is_grad_enabled() or x.device.type != "cpu":
         return stage(x, lengths)
-    size, out = TILE * torch.get_num_threads(), None
+    out = x.new_empty(0)
     samples = [x.shape[-1]] * len(x) if lengths is None else lengths.tolist()
     with parametrize.cached():  # a weight norm that is not folded is computed once, not for each piece
         for i, count in enumerate(samples):
-            for start in range(0, -(-count // takes), size):
-                first = max(0, start - context)
-                y, _ = stage(x[i : i + 1, :, first * takes : min((start + size + context) * takes, count)], None)
-                y = y[0, :, (start - first) * gives :][:, : size * gives]
-                out = y.new_zeros(len(x), len(y), -(-x.shape[-1] // takes) * gives) if out is None else out
-                out[i, :, start * gives : start * gives + y.shape[-1]] = y
-    assert out is not None
+            for at, y in _pieces(stage, x[i : i + 1, :, :count], takes, gives, context):
+                if not len(out):  # the first piece says how many channels there are
+                    out = y.new_zeros(len(x), y.shape[1], -(-x.shape[-1] // takes) * gives)
+                out[i, :, at : at + y.shape[-1]] = y[0]
     return out, None if lengths is None else -(-lengths // takes) * gives
+
+
+def _pieces(stage: nn.Module, x: Tensor, takes: int, gives: int, context: int) -> Iterator[tuple[int, Tensor]]:
+    """What `stage` makes of one clip (1, C, T), piece by piece: its first sample, and (1, C', at most a tile)."""
+    size = TILE * torch.get_num_threads()
+    for start in range(0, -(-x.shape[-1] // takes), size):
+        first = max(0, start - context)
+        y, _ = stage(x[..., first * takes : (start + size + context) * takes], None)
+        yield start * gives, y[..., (start - first) * gives :][..., : size * gives]

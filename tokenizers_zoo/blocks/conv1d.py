@@ -28,23 +28,25 @@ def pad(x: Tensor, lengths: Tensor | None, left: int, right: int, extra: Tensor 
     Reflection needs more samples than it mirrors: a shorter item is first continued by zeros until it has one more, and the
     surplus at the end is cut again (facebookresearch/encodec, modules/conv.py).
     """
-    total = x.shape[-1]
     if lengths is None:
-        short = max(left, right + int(extra)) + 1 - total if mode == "reflect" else 0
-        if short <= 0:
-            return F.pad(x, (left, right + int(extra)), mode=mode)
-        padded = F.pad(F.pad(x, (0, short)), (left, right + int(extra)), mode=mode)
-        return padded[..., : padded.shape[-1] - short]
-    end = lengths[:, None]
-    ends = right + torch.as_tensor(extra, device=x.device).expand(len(x))[:, None]
-    position = torch.arange(-left, total + int(ends.max()), device=x.device).expand(len(x), -1)
+        return _pad_alike(x, left, right + int(extra), mode)
+    total, end = x.shape[-1], lengths[:, None]
+    after = right + torch.as_tensor(extra, device=x.device).expand(len(x))[:, None]
+    source = torch.arange(-left, total + int(after.max()), device=x.device).expand(len(x), -1)  # of each padded sample
     if mode == "reflect":
-        last = torch.maximum(end, ends.clamp(min=left) + 1) - 1
-        position = position.abs()
-        position = torch.where(position > last, 2 * last - position, position)
-    inside = (position >= 0) & (position < end)
-    index = position.clamp(0, total - 1)[:, None].expand(-1, x.shape[1], -1)
+        mirror = torch.maximum(end, after.clamp(min=left) + 1) - 1
+        source = source.abs()
+        source = torch.where(source > mirror, 2 * mirror - source, source)
+    inside = (source >= 0) & (source < end)
+    index = source.clamp(0, total - 1)[:, None].expand(-1, x.shape[1], -1)
     return x.gather(-1, index) * inside[:, None]
+
+
+def _pad_alike(x: Tensor, left: int, right: int, mode: PadMode) -> Tensor:
+    missing = max(left, right) + 1 - x.shape[-1]
+    if mode == "constant" or missing <= 0:
+        return F.pad(x, (left, right), mode=mode)
+    return F.pad(F.pad(x, (0, missing)), (left, right), mode=mode)[..., :-missing]
 
 
 class Conv1d(nn.Module):

@@ -61,7 +61,7 @@ class DACEncoder(AudioEncoder):
             reach += (REACH + 2 * stride - 1) * spacing
             width, spacing = 2 * width, spacing * stride
         self.layers = Chain([conv(1, filters, KERNEL), *stages, Snake(width), conv(width, dim, 3)])
-        self.receptive_field = _field(reach + 2 * self.hop, self.hop, causal)
+        self.receptive_field = _one_sided_frames(reach + 2 * self.hop, self.hop, causal)
         _start(self)
 
     def frames(self, samples: Count) -> Count:
@@ -94,7 +94,7 @@ class DACDecoder(AudioDecoder):
             stages.append(Chain([Snake(2 * width), up, *(ResidualUnit(width, dilation, conv) for dilation in DILATIONS)]))
             reach += (REACH + 2 * stride - 1) * spacing
         self.layers = Chain([head, *stages, Snake(width), conv(width, 1, KERNEL)])
-        self.receptive_field = _field(reach + KERNEL - 1, self.hop, causal)
+        self.receptive_field = _one_sided_frames(reach + KERNEL - 1, self.hop, causal)
         _start(self)
 
     def samples(self, frames: Count) -> Count:
@@ -119,6 +119,6 @@ def _start(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)  # type: ignore[arg-type]  # all have one
 
 
-def _field(reach: int, hop: int, causal: bool) -> int:
+def _one_sided_frames(reach: int, hop: int, causal: bool) -> int:
     """Frames on one side of `reach` samples in all; a causal block has them on one side only."""
     return -(-reach // hop) if causal else -(-reach // (2 * hop)) + 1

@@ -19,21 +19,24 @@ class LocalAttention(nn.Module):
         self.in_proj = nn.Linear(width, 3 * width, bias=False)
         self.out_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, width), bool (B or 1, 1, T, T) -> (B, T, width)."""
+    def forward(self, x: Tensor, mask: Tensor, rotation: Tensor) -> Tensor:
+        """(B, T, width), bool (B or 1, 1, T, T), what `rotary` gives -> (B, T, width)."""
         q, k, v = rearrange(self.in_proj(x), "b t (three h d) -> three b h t d", three=3, h=self.heads)
-        y = F.scaled_dot_product_attention(rotated(q), rotated(k), v, attn_mask=mask)
+        y = F.scaled_dot_product_attention(rotated(q, rotation), rotated(k, rotation), v, attn_mask=mask)
         return self.out_proj(rearrange(y, "b h t d -> b t (h d)"))
 
 
-def rotated(x: Tensor) -> Tensor:
-    """(B, heads, T, D) with halves of D turned by angles t / 10000^(2 i / D): products then depend on distances in time."""
-    half = x.shape[-1] // 2
-    speed = 10000.0 ** (-torch.arange(half, device=x.device) / half)
-    angle = torch.arange(x.shape[-2], device=x.device)[:, None] * speed
-    a, b = x.float().split(half, dim=-1)
-    turned = torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], dim=-1)
-    return turned.to(x.dtype)
+def rotary(count: int, dim: int, device: torch.device) -> Tensor:
+    """Cosine and sine of the angles t / 10000^(2 i / dim) by which frame t is turned, (2, count, dim / 2)."""
+    speed = 10000.0 ** (-torch.arange(dim // 2, device=device) / (dim // 2))
+    angle = torch.arange(count, device=device)[:, None] * speed
+    return torch.stack([angle.cos(), angle.sin()])
+
+
+def rotated(x: Tensor, rotation: Tensor) -> Tensor:
+    """(B, heads, T, D) with halves of D turned by what `rotary` gives: products then depend on distances in time."""
+    (a, b), (cos, sin) = x.float().chunk(2, dim=-1), rotation
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
 
 
 class LocalBlock(nn.Module):
@@ -46,9 +49,9 @@ class LocalBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width, bias=False), nn.GELU(), nn.Linear(4 * width, width, bias=False))
         self.attention_scale, self.mlp_scale = (nn.Parameter(torch.full((width,), 0.01)) for _ in range(2))
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, width) -> (B, T, width)."""
-        x = x + self.attention_scale * self.attention(self.attention_norm(x), mask)
+    def forward(self, x: Tensor, mask: Tensor, rotation: Tensor) -> Tensor:
+        """(B, T, width) -> (B, T, width); mask, rotation: as of `LocalAttention`."""
+        x = x + self.attention_scale * self.attention(self.attention_norm(x), mask, rotation)
         return x + self.mlp_scale * self.mlp(self.mlp_norm(x))
 
 
@@ -62,6 +65,7 @@ class TransformerEncoder(AudioEncoder):
     def __init__(self, encoder: AudioEncoder, depth: int, heads: int, context: int, causal: bool = False):
         super().__init__()
         self.encoder, self.context, self.causal_attention = encoder, context, causal
+        self.head_dim = encoder.dim // heads
         self.dim, self.hop, self.causal = encoder.dim, encoder.hop, causal and encoder.causal
         self.blocks = nn.ModuleList(LocalBlock(encoder.dim, heads) for _ in range(depth))
         below = encoder.receptive_field
@@ -75,8 +79,9 @@ class TransformerEncoder(AudioEncoder):
         """waveform (B, 1, S), lengths (B,) in samples -> (B, T, dim)."""
         x = self.encoder(waveform, lengths)
         mask = self._mask(x.shape[1], None if lengths is None else self.frames(lengths), x.device)
+        rotation = rotary(x.shape[1], self.head_dim, x.device)
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, mask, rotation)
         return x
 
     def _mask(self, count: int, lengths: Tensor | None, device: torch.device) -> Tensor:

@@ -39,7 +39,7 @@ class ELU(nn.ELU):
     """ELU that hands the lengths on."""
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]
-        """Elementwise."""
+        """(B, C, T) -> (B, C, T)."""
         if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype == torch.float64:
             return super().forward(x), lengths
         # 4 times as fast as F.elu on a CPU, whose expm1 is slow; max picks the branch since exp(x) - 1 >= x
@@ -92,7 +92,7 @@ class SEANetEncoder(AudioEncoder):
         self.dim, self.hop = dim, math.prod(strides)
         self.causal = causal and lstm != "bidirectional" and pad_mode == "constant"
         finite = lstm == "none" and norm != "time_group_norm"
-        self.receptive_field = _field(strides, last_kernel, self.hop) if finite else None
+        self.receptive_field = _frames_in_reach(strides, last_kernel, self.hop) if finite else None
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """waveform (B, channels, S), lengths (B,) in samples -> (B, T, dim)."""
@@ -137,7 +137,7 @@ class SEANetDecoder(AudioDecoder):
         self.stages = _stages([*bounds[:-1], len(self.layers)], strides, norm)
         self.dim, self.hop, self.causal = dim, math.prod(strides), causal and pad_mode == "constant"
         finite = lstm == "none" and norm != "time_group_norm"
-        self.receptive_field = _field(strides[::-1], last_kernel, self.hop) if finite else None
+        self.receptive_field = _frames_in_reach(strides[::-1], last_kernel, self.hop) if finite else None
 
     def forward(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
         """latents (B, T, dim), lengths (B,) in frames -> (B, channels, T * hop)."""
@@ -153,7 +153,7 @@ def _stages(bounds: Sequence[int], strides: Sequence[int], norm: Norm) -> list[t
     return [] if norm == "time_group_norm" else list(zip(bounds, bounds[1:], strides, strict=False))
 
 
-def _field(strides: Sequence[int], last_kernel: int, hop: int) -> int:
+def _frames_in_reach(strides: Sequence[int], last_kernel: int, hop: int) -> int:
     """Frames on one side of a frame that can influence it: all of the kernels' reach, as if it lay on that side.
 
     `strides` in encoder order; layer by layer, its reach in samples is (kernel - 1) * samples between its inputs. The decoder

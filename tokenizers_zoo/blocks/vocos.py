@@ -72,7 +72,7 @@ class STFTEncoder(AudioEncoder):
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.stack = ConvNeXtStack(3 * (n_fft // 2 + 1), width, depth, causal)
         self.out_proj = nn.Linear(group * width, dim)
-        self.receptive_field = _field(self.stack, n_fft, self.stride, group)
+        self.receptive_field = _latents_in_reach(self.stack, n_fft, self.stride, group)
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """waveform (B, 1, S), lengths (B,) in samples -> (B, T, dim)."""
@@ -107,7 +107,7 @@ class ISTFTDecoder(AudioDecoder):
         self.spread = nn.Linear(dim, group * dim) if group > 1 else nn.Identity()
         self.stack = ConvNeXtStack(dim, width, depth, causal)
         self.head = nn.Linear(width, n_fft + 2)
-        self.receptive_field = _field(self.stack, n_fft, self.stride, group)
+        self.receptive_field = _latents_in_reach(self.stack, n_fft, self.stride, group)
 
     def forward(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
         """latents (B, T, dim), lengths (B,) in frames -> (B, 1, T * hop)."""
@@ -137,7 +137,7 @@ def _stride(hop: int, group: int) -> int:
     return hop // group
 
 
-def _field(stack: ConvNeXtStack, n_fft: int, stride: int, group: int) -> int:
+def _latents_in_reach(stack: ConvNeXtStack, n_fft: int, stride: int, group: int) -> int:
     """Latents on one side of a latent that can influence it, through the stack and the overlap of windows."""
     overlap = n_fft - stride
     return -(-(stack.receptive_field - (-overlap // (stride if stack.causal else 2 * stride))) // group)
