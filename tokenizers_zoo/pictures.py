@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .fourier import stft
+
 
 def grid(rows: Sequence[Tensor]) -> Tensor:
     """Rows of pictures (N, C, H, W) -> one picture (C, rows * H, N * W)."""
@@ -14,7 +16,6 @@ def grid(rows: Sequence[Tensor]) -> Tensor:
 def spectrogram(waveform: Tensor, n_fft: int = 512) -> Tensor:
     """(B, 1, S) -> grey pictures (B, 1, n_fft / 2 + 1, frames), low frequencies at the bottom, 80 dB from black to white."""
     window = torch.hann_window(n_fft, device=waveform.device)
-    spectrum = torch.stft(waveform[:, 0], n_fft, n_fft // 4, window=window, return_complex=True).abs()
-    db = 20 * spectrum.clamp(min=1e-5).log10()
+    db = 20 * stft(waveform[:, 0], window, n_fft // 4).abs().clamp(min=1e-5).log10()
     top = db.amax(dim=(1, 2), keepdim=True)
     return ((db - top + 80) / 80).clamp(0, 1).flip(1)[:, None]

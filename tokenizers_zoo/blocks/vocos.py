@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..fourier import stft
 from .base import AudioDecoder, AudioEncoder
 from .conv1d import zero_past
 
@@ -87,8 +88,7 @@ class STFTEncoder(AudioEncoder):
         surplus, margin = -waveform.shape[-1] % self.stride, self.n_fft - self.stride
         left = margin if self.causal else margin // 2
         padded = F.pad(waveform.float(), (left, margin - left + surplus))
-        window = self.window.float()
-        spectrum = torch.stft(padded, self.n_fft, self.stride, window=window, center=False, return_complex=True)
+        spectrum = stft(padded, self.window.float(), self.stride, centred=False)
         magnitude = spectrum.abs().clamp(min=1e-5)
         compressed = spectrum * magnitude.pow(-0.7)
         return torch.cat([magnitude.log(), compressed.real, compressed.imag], dim=1).to(waveform.dtype)

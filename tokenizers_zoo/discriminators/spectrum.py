@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ..fourier import stft
 from .base import Judgement, run
 
 
@@ -91,5 +92,5 @@ class MultiBandSTFTDiscriminator(nn.Module):
 def spectrogram(x: Tensor, n_fft: int, centred: bool) -> Tensor:
     """(B, 1, S) -> real and imaginary part (B, 2, frames, n_fft / 2 + 1), divided by the window's root energy."""
     window = torch.hann_window(n_fft, device=x.device)
-    spectrum = torch.stft(x[:, 0].float(), n_fft, n_fft // 4, window=window, center=centred, return_complex=True)
+    spectrum = stft(x[:, 0], window, n_fft // 4, centred=centred)
     return torch.stack([spectrum.real, spectrum.imag], dim=1).transpose(2, 3) / window.square().sum().sqrt()

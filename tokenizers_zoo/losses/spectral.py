@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..fourier import power, stft
+
 
 class LogMel(nn.Module):
     """Log-mel magnitudes as HiFi-GAN computes them (arXiv 2010.05646; DM-Codec, codec/trainer/loss.py).
@@ -32,8 +34,7 @@ class LogMel(nn.Module):
         """Waveform (B, S) or (B, 1, S) -> (B, n_mels, frames)."""
         margin = (self.n_fft - self.hop) // 2
         padded = F.pad(waveform.flatten(1)[:, None].float(), (margin, margin), mode="reflect")[:, 0]
-        spectrum = torch.stft(padded, self.n_fft, self.hop, window=self.window, center=False, return_complex=True)
-        magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
+        magnitude = (power(stft(padded, self.window, self.hop, centred=False)) + 1e-9).sqrt()
         return (self.filters @ magnitude).clamp(min=1e-5).log()
 
 
@@ -120,8 +121,7 @@ class MultiScaleSTFTLoss(nn.Module):
     @staticmethod
     def _magnitude(waveform: Tensor, n_fft: int) -> Tensor:
         window = torch.hann_window(n_fft, device=waveform.device)
-        spectrum = torch.stft(waveform.flatten(1).float(), n_fft, n_fft // 4, window=window, return_complex=True)
-        return (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-7).sqrt()
+        return power(stft(waveform.flatten(1), window, n_fft // 4)).clamp(min=1e-7).sqrt()
 
 
 class STOILoss(nn.Module):
@@ -148,18 +148,15 @@ class STOILoss(nn.Module):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Waveforms (B, S) or (B, 1, S), both of one length of at least 384 ms -> scalar."""
         a, b = self._segments(output), self._segments(target)  # (B, bands, segments, 30)
-        power = b.square().sum(dim=1, keepdim=True)
-        weight = (power > 1e-4 * power.amax(dim=(2, 3), keepdim=True)).float()
+        energy = b.square().sum(dim=1, keepdim=True)
+        weight = (energy > 1e-4 * energy.amax(dim=(2, 3), keepdim=True)).float()
         a, b = self._unit(a, weight), self._unit(b, weight)
         heard = (weight.sum(dim=-1) > 15).float().expand(-1, a.shape[1], -1)
         return 1 - ((a * b).sum(dim=-1) * heard).sum() / heard.sum().clamp(min=1)
 
     def _segments(self, waveform: Tensor) -> Tensor:
-        spectrum = torch.stft(
-            waveform.flatten(1).float(), self.n_fft, self.hop, len(self.window), self.window, return_complex=True
-        )
-        power = self.bands @ (spectrum.real.square() + spectrum.imag.square())
-        return (power + 1e-8).sqrt().unfold(-1, 30, self.step)
+        bands = self.bands @ power(stft(waveform.flatten(1), self.window, self.hop, self.n_fft))
+        return (bands + 1e-8).sqrt().unfold(-1, 30, self.step)
 
     @staticmethod
     def _unit(x: Tensor, weight: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..fourier import power, stft
 from ..frozen import Frozen
 from .base import RATE, open_model
 
@@ -34,8 +35,7 @@ class WhisperLogMel(nn.Module):
     def forward(self, waveform: Tensor, batch_floor: bool = False) -> Tensor:
         """Waveform (B, S) at 16 kHz -> (B, n_mels, S // 160), about -1.5 to 1.5."""
         with torch.autocast(waveform.device.type, enabled=False):
-            spectrum = torch.stft(waveform.float(), N_FFT, HOP, window=self.window, return_complex=True)[..., :-1]
-            mel = self.filters @ (spectrum.real.square() + spectrum.imag.square())
+            mel = self.filters @ power(stft(waveform, self.window, HOP)[..., :-1])
             logs = mel.clamp(min=1e-10).log10()
             loudest = logs.amax() if batch_floor else logs.amax((1, 2), keepdim=True)
             return (torch.maximum(logs, loudest - 8) + 4) / 4
