@@ -161,7 +161,12 @@ def test_a_wide_student_has_a_part_for_each_teacher() -> None:
     distance = DAxisDistillation()
     wanted = 0.25 * distance(student, teachers[0]) + 0.75 * distance(second, teachers[1])
     wide = torch.cat([student, second], dim=-1)
-    torch.testing.assert_close(CombinedDistillation(distance, [0.25, 0.75])(wide, *teachers), wanted)
+    split = CombinedDistillation(distance, [0.25, 0.75], parts=True)
+    torch.testing.assert_close(split(wide, *teachers), wanted)
+    with pytest.raises(ValueError, match="takes 48 channels, got 24"):
+        split(student, *teachers)
+    with pytest.raises(ValueError, match=r"must be \(B, T, D\)"):  # never by its width alone
+        CombinedDistillation(distance)(wide, *teachers)
 
 
 def test_stoi_loss(speech: Path) -> None:

@@ -1,6 +1,6 @@
 """Every recipe in trainers/, with fewer blocks and random teachers: gradients go where they should, and one batch is learned."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from models import classifier, language_model, speech_model
 from tokenizers_zoo import zoo
+from tokenizers_zoo.losses.distillation import TAxisDistillation
 from tokenizers_zoo.trainers.cli import cli
 from tokenizers_zoo.trainers.module import TokenizerModule
 from tokenizers_zoo.trainers.sharding import shard
@@ -75,21 +76,23 @@ def cut(value: Any, folder: Path) -> Any:
     return args
 
 
-def built(name: str, folder: Path, *more: Path) -> LightningCLI:
-    """The recipe with cuts; `more` are configs on top of it."""
+def built(name: str, folder: Path, *more: Path, overrides: Sequence[str] = ()) -> LightningCLI:
+    """The recipe with cuts; `more` are configs on top of it, and then `overrides`."""
     recipe = yaml.safe_load(RECIPES[name].read_text())
     tokenizer = recipe["model"]["tokenizer"]
     if isinstance(tokenizer, str):
         recipe["model"]["tokenizer"] = yaml.safe_load((RECIPES[name].parent / tokenizer).resolve().read_text())
     recipe["model"].pop("initial", None)  # what the first stage leaves is not here
     recipe = cut(recipe, folder)
+    if name == "dm-codec-tiny":  # the student has a part for each of its two teachers
+        recipe["model"]["tokenizer"]["init_args"]["semantic_dim"] = 32
     recipe["trainer"] = {"accelerator": "cpu", "logger": False, "default_root_dir": str(folder)}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     options = ["-c", str(folder / "recipe.yaml")]
     for path in more:
         (folder / path.name).write_text(yaml.safe_dump(cut(yaml.safe_load(path.read_text()), folder)))
         options += ["-c", str(folder / path.name)]
-    return cli(options, run=False)
+    return cli([*options, *overrides], run=False)
 
 
 def check_gradients(module: TokenizerModule) -> None:
@@ -168,3 +171,21 @@ def test_ablations_of_lm_spt(path: Path, tmp_path: Path) -> None:
     assert ("guidance" in terms) == ("distillation" in path.stem) != ("resynthesis" in terms)
     torch.stack(list(terms.values())).sum().backward()
     check_gradients(made.model)
+
+
+def test_titok_as_a_kl_autoencoder(tmp_path: Path) -> None:
+    made = built("titok-bl128-vq", tmp_path, RECIPES["titok-bl128-vq"].parent / "titok-ablations/vae.yaml")
+    variant = zoo.build(cut(zoo.assembly("titok-bl128-vae"), tmp_path), "titok-bl128-vae")
+    variant.load_state_dict(made.model.tokenizer.state_dict())  # the same network
+    media = torch.rand(2, 3, 64, 64)
+    result = made.model(media)
+    terms = made.model.objective(result, {"media": media})
+    assert set(terms) == {"squared", "lpips", "logits", "kl"}
+    torch.testing.assert_close(terms["kl"], 1e-6 * result.features["kl"].sum(1).mean())
+    torch.stack(list(terms.values())).sum().backward()
+    check_gradients(made.model)
+
+
+def test_speechtokenizer_with_its_other_distillation(tmp_path: Path) -> None:
+    made = built("speechtokenizer", tmp_path, overrides=["--model.objective.guidance.loss", "TAxisDistillation"])
+    assert isinstance(made.model.objective["guidance"], TAxisDistillation)

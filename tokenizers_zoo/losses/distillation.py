@@ -4,6 +4,8 @@ Sources: SpeechTokenizer (arXiv 2308.16692) and DM-Codec (arXiv 2410.15017), tra
 and are cut to the shorter one: teachers give 149 frames for 3 s where the codec gives 150.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,20 +41,30 @@ class TAxisDistillation(nn.Module):
 class CombinedDistillation(nn.Module):
     """Weighted sum of one distillation against several teachers: DM-Codec's LM + SM guidance.
 
-    weights: by teacher; None takes the mean. A student that is as wide as all teachers together has a part for each of them, in
-    their order; any other is compared as a whole with every teacher, as DM-Codec does.
+    weights: by teacher; None takes the mean. parts: the student is as wide as all teachers together and has a part for each, in
+    their order; otherwise it is compared as a whole with every teacher, as DM-Codec does.
     """
 
-    def __init__(self, distance: DAxisDistillation | TAxisDistillation, weights: list[float] | None = None):
+    def __init__(
+        self,
+        distance: DAxisDistillation | TAxisDistillation,
+        weights: list[float] | None = None,
+        parts: bool = False,
+    ):
         super().__init__()
-        self.distance, self.weights = distance, weights
+        self.distance, self.weights, self.parts = distance, weights, parts
 
     def forward(self, student: Tensor, *teachers: Tensor) -> Tensor:
-        """(B, T, D) and one (B, T', D') a teacher -> scalar."""
-        weights, widths = self.weights or [1 / len(teachers)] * len(teachers), [teacher.shape[-1] for teacher in teachers]
-        parts = student.split(widths, -1) if student.shape[-1] == sum(widths) else [student] * len(teachers)
-        terms = [w * self.distance(part, t) for w, part, t in zip(weights, parts, teachers, strict=True)]
+        """(B, T, D) and one (B, T', D') a teacher -> scalar. Raises ValueError unless D is every D', of parts their sum."""
+        weights = self.weights or [1 / len(teachers)] * len(teachers)
+        sides = self._split(student, [t.shape[-1] for t in teachers]) if self.parts else [student] * len(teachers)
+        terms = [w * self.distance(side, t) for w, side, t in zip(weights, sides, teachers, strict=True)]
         return torch.stack(terms).sum()
+
+    def _split(self, student: Tensor, widths: list[int]) -> Sequence[Tensor]:
+        if student.shape[-1] != sum(widths):
+            raise ValueError(f"a part for each teacher of widths {widths} takes {sum(widths)} channels, got {student.shape[-1]}")
+        return student.split(widths, dim=-1)
 
 
 class PooledDistillation(nn.Module):
