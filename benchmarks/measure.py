@@ -19,7 +19,7 @@ Call = Callable[[], Any]
 
 
 @dataclass
-class Row:
+class Measurement:
     """One measured call. amount: seconds of audio or images per call. ratio: median over rounds of time / time of our row."""
 
     group: str
@@ -86,16 +86,16 @@ def gigaflop(call: Call, *modules: nn.Module) -> float:
 
 @contextmanager
 def _lstm_flops(modules: tuple[nn.Module, ...]) -> Iterator[list[int]]:
-    found: list[int] = []
+    operations: list[int] = []
 
     def count(lstm: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         assert isinstance(lstm, nn.LSTM)
         ways, hidden = 1 + lstm.bidirectional, lstm.hidden_size
         widths = [lstm.input_size] + [ways * hidden] * (lstm.num_layers - 1)
-        found.append(inputs[0].shape[:-1].numel() * ways * sum(8 * hidden * (width + hidden) for width in widths))
+        operations.append(inputs[0].shape[:-1].numel() * ways * sum(8 * hidden * (width + hidden) for width in widths))
 
     hooks = [part.register_forward_hook(count) for m in modules for part in m.modules() if isinstance(part, nn.LSTM)]
-    yield found
+    yield operations
     for hook in hooks:
         hook.remove()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import subjects
 import torch
-from measure import Call, Row, gigaflop, interleaved, machine, matmul_peak, peak_memory, ratio
+from measure import Call, Measurement, gigaflop, interleaved, machine, matmul_peak, peak_memory, ratio
 from torch import nn
 
 BATCHES, SECONDS = (1, 8), 10.0
@@ -107,7 +107,7 @@ def main() -> None:
                 # torch's fused encoder layer hides from the counter; all but EncodecModel do the work of ours
                 work = gigaflop(call, model) if subject == "EncodecModel" else ours_work
                 speed = ratio(times, subject, "ours")
-                row = Row(
+                row = Measurement(
                     group, operation, batch, subject, amount, unit, seconds, speed, work, work / seconds / peak, peak_memory(call)
                 )
                 rows.append(row)

@@ -16,8 +16,8 @@ import numpy as np
 RESAMPLES = 10_000
 
 
-def read(folder: Path, system: str) -> dict[str, dict[str, Any]]:
-    """The rows of one system by file."""
+def items_of(folder: Path, system: str) -> dict[str, dict[str, Any]]:
+    """What was measured of each file of one system. Ends the program for a system that is not there."""
     for results in folder.glob("*/results.json"):
         if json.loads(results.read_text())["system"] == system:
             lines = (results.parent / "rows.jsonl").read_text().splitlines()
@@ -36,7 +36,7 @@ def fractions(item: dict[str, Any]) -> dict[str, tuple[float, float]]:
 def compare(first: dict[str, Any], second: dict[str, Any], metric: str) -> dict[str, tuple[float, ...]]:
     """Of each measure of a metric: first value, second value, their ratio, its low and high end, and the number of items."""
     pairs = [(first[path][metric], second[path][metric]) for path in first if path in second and metric in first[path]]
-    found = {}
+    ratios = {}
     for key in fractions(pairs[0][0]):
         table = np.array([[*fractions(a)[key], *fractions(b)[key]] for a, b in pairs])
         draws = np.random.default_rng(0).integers(len(table), size=(RESAMPLES, len(table)))
@@ -44,18 +44,18 @@ def compare(first: dict[str, Any], second: dict[str, Any], metric: str) -> dict[
         values = whole[0] / whole[1], whole[2] / whole[3]
         with np.errstate(divide="ignore", invalid="ignore"):  # nothing to compare with: the ratio is inf or nan
             low, high = np.quantile((sums[:, 0] / sums[:, 1]) / (sums[:, 2] / sums[:, 3]), [0.025, 0.975])
-            found[key] = (*values, values[0] / values[1], low, high, len(table))
-    return found
+            ratios[key] = (*values, values[0] / values[1], low, high, len(table))
+    return ratios
 
 
 def main() -> None:
-    """The program."""
+    """Prints a line a measure of the two systems that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="what `tokenizers-zoo eval -o` wrote")
     parser.add_argument("first")
     parser.add_argument("second")
     args = parser.parse_args()
-    first, second = read(args.folder, args.first), read(args.folder, args.second)
+    first, second = items_of(args.folder, args.first), items_of(args.folder, args.second)
     known = ("bits", "codes", "path", "length", "failures")
     for metric in [key for key in next(iter(first.values())) if key not in known]:
         for key, (a, b, ratio, low, high, items) in compare(first, second, metric).items():

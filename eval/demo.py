@@ -72,7 +72,7 @@ def photo(folder: Path) -> tuple[str, str]:
 
 
 def main() -> None:
-    """The program."""
+    """Prints what became of the speech and the photo, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("out/demo"))
     folder = parser.parse_args().output

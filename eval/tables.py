@@ -32,7 +32,7 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """The program."""
+    """Fills the tables of README.md and of all cards; says which files changed."""
     for path in (ROOT / "README.md", *ROOT.glob("models/*/README.md"), *ROOT.glob("checkpoints/*/README.md")):
         text = path.read_text()
         new = INTERVAL.sub("", filled(text)) if path.parent == ROOT else filled(text)

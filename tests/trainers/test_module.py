@@ -134,7 +134,7 @@ def test_a_term_of_weight_zero_is_not_computed() -> None:
 
 
 def test_the_verbs_train_validate_and_predict(tmp_path: Path) -> None:
-    """As a user runs them, on photos, with a recipe that names its tokenizer by file."""
+    """fit, validate, predict and export from the command line, with a recipe that names its tokenizer by file."""
     recipe = {
         "model": {
             "name": "mine",
