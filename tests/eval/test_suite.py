@@ -17,7 +17,7 @@ from conftest import DATA, small
 import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
 from tokenizers_zoo.eval import distribution, image, neural, probe, speech, systems
-from tokenizers_zoo.eval.base import System
+from tokenizers_zoo.eval.base import Measure, System
 from tokenizers_zoo.eval.suite import Data, Suite, codebooks, evaluate, summarise
 from tokenizers_zoo.eval.systems import Original, Picture, Tokenized, ogg_payload
 from tokenizers_zoo.manifest import Row
@@ -44,6 +44,15 @@ def test_shipped_suites_are_whole(path: Path) -> None:
     for config in [*found.metrics.values(), *found.baselines]:
         config = {"class_path": config} if isinstance(config, str) else config
         inspect.signature(rooms[config["class_path"]]).bind(**config.get("init_args", {}))
+
+
+def test_every_metric_is_shown_in_some_suite() -> None:
+    """What no suite names, nobody finds."""
+    text = "\n".join(path.read_text() for path in SHIPPED)
+    known = [thing for module in (distribution, image, probe, speech) for thing in vars(module).values()]
+    metrics = {m.__name__ for m in known if inspect.isclass(m) and issubclass(m, Measure) and not inspect.isabstract(m)}
+    assert {"STOI", "FID", "LinearProbe"} < metrics
+    assert {name for name in metrics if not re.search(rf"\b{name}\b", text)} == set()
 
 
 @pytest.mark.parametrize("path", [path for path in SHIPPED if path.parent.name == "presets"], ids=lambda path: path.stem)
@@ -276,6 +285,14 @@ def test_pictures_fit_into_their_bits(format: str) -> None:
         (p.roundtrip(photo)[0].pixels - photo.pixels).square().mean() for p in (Picture(format, 1000), Picture(format, 20000))
     ]
     assert error[1] < error[0]
+
+
+@pytest.mark.parametrize("delay", [0, 400, 1200])
+def test_a_codecs_delay_is_taken_out(delay: int, speech: Path) -> None:
+    clip = tz.Audio.load(speech)
+    late = torch.nn.functional.pad(clip.waveform[0, 0], (delay, 0))
+    aligned = systems._aligned(clip, late).waveform
+    torch.testing.assert_close(aligned, clip.waveform)
 
 
 def test_ogg_payload_counts_packets_alone() -> None:

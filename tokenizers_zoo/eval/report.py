@@ -58,18 +58,23 @@ def _cell(value: dict[str, float] | None) -> str:
 def write_report(results: list[dict[str, Any]], folder: Path, suite: Suite) -> str:
     """Writes results.json, table.md and index.html into `folder`; returns the table."""
     text = table(results, suite.modality)
-    parts = [f"<h1>Evaluation</h1><div class=wide>{_html_table(text)}</div>"]
-    parts += [_plot(results, name, suite.modality) for name in columns(results)]
-    for result in results:
-        parts.append(_items(result, folder, suite))
-    how = html.escape(json.dumps(results[0]["how"], indent=1))
-    parts.append(f"<h2>How these numbers came about</h2><pre>{how}</pre>")
-    page = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
-    page += f"<title>Evaluation</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>"
-    for name, content in (("results.json", json.dumps(results, indent=1)), ("table.md", text), ("index.html", page)):
+    files = {"results.json": json.dumps(results, indent=1), "table.md": text, "index.html": page(results, folder, suite)}
+    for name, content in files.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_text(content + "\n")
     return text
+
+
+def page(results: list[dict[str, Any]], folder: Path, suite: Suite) -> str:
+    """HTML: the table, a plot a measure, items of each system with their media in `folder`, and how it came about."""
+    text = table(results, suite.modality)
+    parts = [f"<h1>Evaluation</h1><div class=wide>{_html_table(text)}</div>"]
+    parts += [_plot(results, name, suite.modality) for name in columns(results)]
+    parts += [_items(result, folder, suite) for result in results]
+    how = html.escape(json.dumps(results[0]["how"], indent=1))
+    parts.append(f"<h2>How these numbers came about</h2><pre>{how}</pre>")
+    head = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
+    return f"{head}<title>Evaluation</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>"
 
 
 def _html_table(text: str) -> str:

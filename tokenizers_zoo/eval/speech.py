@@ -108,11 +108,11 @@ class WER(Metric):
 
     def item(self, original: Tensor, decoded: Tensor, row: Row) -> Item:
         """Texts and counts; the decoded side alone is transcribed."""
-        wanted = self.normalise(row.text)
-        if not wanted:
+        reference = self.normalise(row.text)
+        if not reference:
             raise InputError(f"{row.path} has no transcript; fill the manifest's text column")
         heard = self.normalise(self.listen([decoded])[0])
-        words, letters = self.jiwer.process_words(wanted, heard), self.jiwer.process_characters(wanted, heard)
+        words, letters = self.jiwer.process_words(reference, heard), self.jiwer.process_characters(reference, heard)
         counts = {
             "words": words.hits + words.substitutions + words.deletions,
             "errors": words.substitutions + words.deletions + words.insertions,
@@ -121,7 +121,7 @@ class WER(Metric):
             "letters": letters.hits + letters.substitutions + letters.deletions,
             "letter_errors": letters.substitutions + letters.deletions + letters.insertions,
         }
-        return {"text": wanted, "heard": heard, **counts}
+        return {"text": reference, "heard": heard, **counts}
 
     def summary(self, items: Sequence[Item]) -> dict[str, Any]:
         """Ratios of sums."""

@@ -62,25 +62,30 @@ class Suite:
 
     def build(self) -> tuple[dict[str, Measure], list[System]]:
         """The metrics and baselines. Raises InputError for what is not known or cannot be had, with what the suite needs."""
-        rooms = [speech] if self.modality == "audio" else [image, distribution]
+        known = _classes([speech, probe] if self.modality == "audio" else [image, distribution, probe], Measure)
         try:
-            metrics = {name: _part(config, [*rooms, probe], Measure) for name, config in self.metrics.items()}
-            return metrics, [_part(config, [systems, neural], System) for config in self.baselines]
+            metrics = {name: _part(config, known) for name, config in self.metrics.items()}
+            return metrics, [_part(config, _classes([systems, neural], System)) for config in self.baselines]
         except (ValueError, OSError) as error:  # ours are ValueErrors; a failed download is an OSError
             raise InputError(f"{error}; this suite needs {self.needs}" if self.needs else str(error)) from error
 
 
-def _part(config: Any, rooms: list[ModuleType], kind: type) -> Any:
+def _classes(modules: list[ModuleType], kind: type) -> dict[str, type]:
+    """By name, what a suite may name: the classes of some modules that are of a kind and not abstract."""
+    classes = [thing for module in modules for thing in vars(module).values() if isinstance(thing, type)]
+    return {c.__name__: c for c in classes if issubclass(c, kind) and not isabstract(c)}
+
+
+def _part(config: Any, known: dict[str, type]) -> Any:
+    """An object of {class_path, init_args}, or of a name alone."""
     config = {"class_path": config} if isinstance(config, str) else config
-    things = {name: thing for room in rooms for name, thing in vars(room).items() if isinstance(thing, type)}
-    known = {name: thing for name, thing in things.items() if issubclass(thing, kind) and not isabstract(thing)}
-    found = known.get(str(config.get("class_path")))
-    if found is None:
-        raise InputError(f"{config.get('class_path')!r} is not known here; known: {', '.join(sorted(known))}")
+    name = str(config.get("class_path"))
+    if name not in known:
+        raise InputError(f"{name!r} is not known here; known: {', '.join(sorted(known))}")
     try:
-        return found(**config.get("init_args", {}))
+        return known[name](**config.get("init_args", {}))
     except TypeError as error:
-        raise InputError(f"{config['class_path']} cannot be built: {error}") from error
+        raise InputError(f"{name} cannot be built: {error}") from error
 
 
 @dataclass
@@ -112,22 +117,23 @@ def evaluate(
         torch.manual_seed(seed + index)
         store.add(_measure(system, suite, metrics, rows[index], folder / f"items/{index:05d}"))
     results = summarise(store.items(), metrics)
-    results |= {
-        "system": system.name,
-        "weights": system.weights,
-        "identity": store.identity,
-        "how": {
-            "suite": _portable(vars(suite)),
-            "files": hashlib.sha256(json.dumps(listing(rows)).encode()).hexdigest()[:16],
-            "seed": seed,
-            "versions": versions(),
-            "machine": machine(),
-            "commit": commit(),
-        },
-    }
+    results |= {"system": system.name, "weights": system.weights, "identity": store.identity, "how": how(suite, rows, seed)}
     with atomic_path(folder / "results.json") as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
     return results
+
+
+def how(suite: Suite, rows: list[Row], seed: int) -> dict[str, Any]:
+    """With what numbers come about: the suite, a hash of the files, the seed, and what runs."""
+    files = hashlib.sha256(json.dumps(listing(rows)).encode()).hexdigest()[:16]
+    return {
+        "suite": _portable(vars(suite)),
+        "files": files,
+        "seed": seed,
+        "versions": versions(),
+        "machine": machine(),
+        "commit": commit(),
+    }
 
 
 def _portable(value: Any) -> Any:
@@ -141,7 +147,7 @@ def _portable(value: Any) -> Any:
 
 def _measure(system: System, suite: Suite, metrics: dict[str, Measure], row: Row, target: Path) -> Item:
     try:
-        media = read(suite, row)
+        media = media_of(suite, row)
         with torch.inference_mode():
             decoded, item = system.roundtrip(media)
         pair = as_seen(media), as_seen(decoded)
@@ -173,7 +179,7 @@ def _check_pair(original: torch.Tensor, decoded: torch.Tensor, name: str) -> Non
         raise InputError(f"{name} gave values that are not finite; look at its weights")
 
 
-def read(suite: Suite, row: Row) -> Audio | Images:
+def media_of(suite: Suite, row: Row) -> Audio | Images:
     """One item as all systems get it: mono at the suite's rate, or a square of its size."""
     if suite.modality == "audio":
         return as_audio(row.path, suite.sample_rate)
@@ -193,19 +199,19 @@ def summarise(items: list[Item], metrics: dict[str, Measure]) -> dict[str, Any]:
     if not measured:
         raise InputError(f"no item could be measured; the first failed with: {items[0]['failures']['all']}")
     length = sum(item["length"] for item in measured)
-    found: dict[str, Any] = {"items": len(measured), "bits_per_second_or_pixel": sum(item["bits"] for item in measured) / length}
+    values: dict[str, Any] = {"items": len(measured), "bits_per_second_or_pixel": sum(item["bits"] for item in measured) / length}
     failures = [{"path": Path(item["path"]).name, **item["failures"]} for item in items if item.get("failures")]
     for name, metric in metrics.items():
-        having = [item[name] for item in measured if name in item]
+        results = [item[name] for item in measured if name in item]
         try:
-            found |= metric.summary(having) if having else {}
+            values |= metric.summary(results) if results else {}
         except InputError as error:
             failures.append({"path": "all items", name: str(error)})
     if "codes" in measured[0]:
-        found["codebooks"] = codebooks([item["codes"] for item in measured])
-        bits = np.dot(found["codebooks"]["entropy_bits"], found["codebooks"]["codes"])
-        found["entropy_coded_per_second_or_pixel"] = float(bits) / length
-    return {"values": found, "failures": failures}
+        values["codebooks"] = codebooks([item["codes"] for item in measured])
+        bits = np.dot(values["codebooks"]["entropy_bits"], values["codebooks"]["codes"])
+        values["entropy_coded_per_second_or_pixel"] = float(bits) / length
+    return {"values": values, "failures": failures}
 
 
 def codebooks(codes: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
@@ -214,20 +220,20 @@ def codebooks(codes: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
     The entropy is that of the codes' own frequencies: what an ideal coder without context would need, had it these frequencies
     beforehand. Where there are not many more codes than entries it is too low.
     """
-    found: dict[str, Any] = {"codes": [], "used": [], "perplexity": [], "entropy_bits": []}
+    table: dict[str, Any] = {"codes": [], "used": [], "perplexity": [], "entropy_bits": []}
     for book in zip(*codes, strict=True):
         counts = np.unique(np.concatenate(book), return_counts=True)[1]
         shares = counts / counts.sum()
         bits = float(-(shares * np.log2(shares)).sum())
-        for key, value in zip(found, (int(counts.sum()), len(counts), 2**bits, bits), strict=True):
-            found[key].append(value)
-    return found
+        for key, value in zip(table, (int(counts.sum()), len(counts), 2**bits, bits), strict=True):
+            table[key].append(value)
+    return table
 
 
 def identity(system: System, suite: Suite, rows: list[Row], seed: int) -> str:
     """A hash of what decides the numbers: weights, suite, files with their texts, seed."""
-    told = json.dumps([system.name, system.weights, vars(suite), listing(rows), seed], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    decisive = json.dumps([system.name, system.weights, vars(suite), listing(rows), seed], sort_keys=True)
+    return hashlib.sha256(decisive.encode()).hexdigest()[:16]
 
 
 def listing(rows: list[Row]) -> list[list[Any]]:

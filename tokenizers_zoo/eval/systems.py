@@ -169,7 +169,7 @@ def fitted(decoded: Audio, original: Audio) -> Audio:
 
 def ogg_payload(data: bytes) -> int:
     """Bytes of the packets in an Ogg file's pages, the first two pages (headers) left out."""
-    at, page, total = 0, 0, 0
+    at = page = total = 0
     while at < len(data):
         sizes = data[at + 27 : at + 27 + data[at + 26]]
         total += sum(sizes) if page >= 2 else 0
@@ -192,7 +192,7 @@ def webp_payload(data: bytes) -> int:
 
 def avif_payload(data: bytes) -> int:
     """Bytes of the media boxes."""
-    at, total = 0, 0
+    at = total = 0
     while at < len(data):
         size = int.from_bytes(data[at : at + 4], "big")
         total += size - 8 if data[at + 4 : at + 8] == b"mdat" else 0
@@ -205,19 +205,20 @@ PAYLOAD: dict[str, Any] = {"JPEG": jpeg_payload, "WEBP": webp_payload, "AVIF": a
 
 def _aligned(original: Audio, wave: Tensor, furthest: float = 0.1) -> Audio:
     """`wave` cut to the original's length at the delay, up to `furthest` seconds, at which their envelopes agree best."""
-    size, rate = int(original.lengths[0]), original.sample_rate
-    hop, most = rate // 400, int(furthest * rate)
-    wave = torch.nn.functional.pad(wave, (0, max(0, size + most - len(wave))))
+    size = int(original.lengths[0])
+    hop = original.sample_rate // 400
+    delays = range(0, int(furthest * original.sample_rate), hop)
+    wave = torch.nn.functional.pad(wave, (0, max(0, size + delays.stop - len(wave))))
+    target = _envelope(original.waveform[0, 0], hop)
+    shifted = torch.stack([_envelope(wave[delay : delay + size], hop) for delay in delays])
+    agreement = torch.nn.functional.cosine_similarity(target, shifted, dim=1)
+    delay = delays[int(agreement.argmax())]
+    return Audio(wave[delay : delay + size][None, None], original.sample_rate)
 
-    def envelope(x: Tensor) -> Tensor:
-        return torch.nn.functional.avg_pool1d(x.abs()[None, None], 4 * hop, hop)[0, 0]
 
-    target = envelope(original.waveform[0, 0])
-    scores = [
-        float(torch.nn.functional.cosine_similarity(target, envelope(wave[d : d + size]), dim=0)) for d in range(0, most, hop)
-    ]
-    delay = hop * int(np.argmax(scores))
-    return Audio(wave[delay : delay + size][None, None], rate)
+def _envelope(wave: Tensor, hop: int) -> Tensor:
+    """Mean absolute value of samples (S,) in windows of 4 hops, one a hop."""
+    return torch.nn.functional.avg_pool1d(wave.abs()[None, None], 4 * hop, hop)[0, 0]
 
 
 def _command(name: str, package: str) -> None:
