@@ -12,7 +12,7 @@ from runs import audio_data, image_data
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.trainers.audio_data import AudioData
-from tokenizers_zoo.trainers.data import Positions
+from tokenizers_zoo.trainers.data import ResumableSampler
 from tokenizers_zoo.trainers.image_data import ImageData
 
 CLIP = DATA / "sense_and_sensibility_0870.wav"
@@ -35,7 +35,7 @@ def test_workers_draw_the_same_as_one_process() -> None:
 
 
 def test_processes_share_the_draws_and_epochs_differ() -> None:
-    parts = [Positions(10, rank, 3) for rank in range(3)]
+    parts = [ResumableSampler(10, rank, 3) for rank in range(3)]
     assert [list(part) for part in parts] == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]  # equal shares: none waits for another
     parts[0].set_epoch(1)
     parts[0].skip = 1

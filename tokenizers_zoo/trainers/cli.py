@@ -17,7 +17,7 @@ from .callbacks import CodebookMonitor, Reconstructions, Throughput
 from .data import MediaData
 from .module import TokenizerModule
 
-ROOMS = ("losses", "discriminators", "teachers", "trainers")
+PACKAGES = ("losses", "discriminators", "teachers", "trainers")
 HARMLESS = (  # remarks on what is meant so, most of them Lightning's
     ".*in eval mode at the start of training",  # averaged weights, frozen parts, teachers
     "Using ModelCheckpoint with manual optimization",  # that its checkpoints hold what a step made
@@ -70,8 +70,8 @@ def plain_attention() -> None:
 def cli(argv: Sequence[str], run: bool = True) -> TrainingCLI:
     """The verb `argv[0]` with its options; without `run` only the options of `fit`, and everything built by them."""
     registry()
-    for room in ROOMS:  # what is imported can be named
-        package = importlib.import_module(f"tokenizers_zoo.{room}")
+    for name in PACKAGES:  # what is imported can be named
+        package = importlib.import_module(f"tokenizers_zoo.{name}")
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(info.name)
     return TrainingCLI(

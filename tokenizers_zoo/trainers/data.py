@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from ..errors import InputError
 from ..manifest import Row
 
-Batch = dict[str, Any]
+Batch = dict[str, Any]  # media (B, C, S) or (B, 3, H, W); text, a list; features (B, T, D) by the name of their teacher
 
 
-class Positions(DistributedSampler[int]):
+class ResumableSampler(DistributedSampler[int]):
     """Running numbers of samples: epoch after epoch, this process's share of them, resumable in the middle of an epoch.
 
     skip: numbers of this process that the next pass leaves out. (A DistributedSampler, so that Lightning leaves it alone.)
@@ -30,9 +30,10 @@ class Positions(DistributedSampler[int]):
         return self.length // self.world
 
     def __iter__(self) -> Iterator[int]:
-        skip, self.skip = self.skip, 0
         start = self.epoch * self.length + self.rank
-        return iter(range(start + skip * self.world, start + len(self) * self.world, self.world))
+        numbers = range(start, start + len(self) * self.world, self.world)[self.skip :]
+        self.skip = 0
+        return iter(numbers)
 
 
 class Draws(Dataset[Batch]):
@@ -90,26 +91,26 @@ class Fixed(Dataset[Batch]):
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A loader over Positions that goes on where a checkpoint was written; Lightning asks for the state."""
+    """A loader over a ResumableSampler that goes on where a checkpoint was written; Lightning asks for the state."""
 
-    taken = 0  # batches of this epoch
+    batches_done = 0  # of this epoch
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         for batch in super().__iter__():
-            self.taken += 1
+            self.batches_done += 1
             yield batch
-        self.taken = 0
+        self.batches_done = 0
 
     def state_dict(self) -> dict[str, int]:
         """How much of the epoch is done."""
-        return {"taken": self.taken % len(self)}
+        return {"batches_done": self.batches_done % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Leaves that much out of the next pass."""
-        assert isinstance(self.sampler, Positions)
+        assert isinstance(self.sampler, ResumableSampler)
         assert self.batch_size is not None
-        self.taken = state["taken"]
-        self.sampler.skip = self.taken * self.batch_size
+        self.batches_done = state["batches_done"]
+        self.sampler.skip = self.batches_done * self.batch_size
 
 
 class MediaData(lightning.LightningDataModule, ABC):
@@ -143,7 +144,7 @@ class MediaData(lightning.LightningDataModule, ABC):
         dataset, length = self.draws()
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         length = max(length, self.batch_size * world)
-        return ResumableLoader(dataset, sampler=Positions(length, rank, world), drop_last=True, **self._options())
+        return ResumableLoader(dataset, sampler=ResumableSampler(length, rank, world), drop_last=True, **self._options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The fixed validation samples."""
