@@ -60,6 +60,14 @@ def test_exported_weights_are_the_average_and_decode_the_same(tmp_path: Path) ->
     export(tmp_path / "last.ckpt", tmp_path / "raw", averaged=False)
     assert torch.equal(tz.load(tmp_path / "raw").encoder.latents, module.tokenizer.encoder.latents)
     assert not torch.equal(tz.load(tmp_path / "raw").encoder.latents, loaded.encoder.latents)
+    assert "| weights | moving average |" in (tmp_path / "folder/README.md").read_text()
+    assert "| weights | last |" in (tmp_path / "raw/README.md").read_text()
+
+
+def test_a_card_claims_no_average_that_the_run_had_not(tmp_path: Path) -> None:
+    fit(image_module(ema=None), image_data(), 1, tmp_path)
+    export(tmp_path / "last.ckpt", tmp_path / "folder")
+    assert "| weights | last |" in (tmp_path / "folder/README.md").read_text()
 
 
 def test_export_refuses_other_files(tmp_path: Path) -> None:
