@@ -94,7 +94,8 @@ def main() -> None:
     parser.add_argument("--only", choices=["speech", "image"])
     args = parser.parse_args()
     torch.manual_seed(0)
-    peak, rows, flips = matmul_peak(), [], {}
+    peak = matmul_peak()
+    rows, flips = [], {}
     print(f"{machine()}; float32 matrix product {peak:.0f} GFLOP/s")
     for part in (speech, image):
         if args.only not in (None, part.__name__):

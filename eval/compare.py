@@ -40,7 +40,8 @@ def compare(first: dict[str, Any], second: dict[str, Any], metric: str) -> dict[
     for key in fractions(pairs[0][0]):
         table = np.array([[*fractions(a)[key], *fractions(b)[key]] for a, b in pairs])
         draws = np.random.default_rng(0).integers(len(table), size=(RESAMPLES, len(table)))
-        whole, sums = table.sum(0), table[draws].sum(1)
+        whole = table.sum(0)
+        sums = table[draws].sum(1)
         values = whole[0] / whole[1], whole[2] / whole[3]
         with np.errstate(divide="ignore", invalid="ignore"):  # nothing to compare with: the ratio is inf or nan
             low, high = np.quantile((sums[:, 0] / sums[:, 1]) / (sums[:, 2] / sums[:, 3]), [0.025, 0.975])

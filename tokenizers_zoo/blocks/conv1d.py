@@ -75,7 +75,8 @@ class Conv1d(nn.Module):
         self.stride, self.pad_mode, self.span = stride, pad_mode, (kernel - 1) * dilation + 1
         if causal and not complete:
             raise ValueError("a causal convolution pads on the left alone: complete=False cannot go with it")
-        total, self.complete = self.span - stride, complete
+        self.complete = complete
+        total = self.span - stride
         self.right = 0 if causal else total // 2
         self.left = total - self.right
         if not complete:

@@ -54,12 +54,15 @@ class DACEncoder(AudioEncoder):
         self.dim, self.hop, self.causal = dim, math.prod(strides), causal
         self.strides, self.complete = tuple(strides), complete
         conv = partial(Conv1d, pad_mode="constant", causal=causal, complete=complete)
-        stages, width, reach, spacing = [], filters, KERNEL - 1, 1
+        stages = []
+        width = filters
+        reach, spacing = KERNEL - 1, 1  # samples that a frame depends on, and between the inputs of a layer
         for stride in strides:
             units = [ResidualUnit(width, dilation, conv) for dilation in DILATIONS]
             stages.append(Chain([*units, Snake(width), conv(width, 2 * width, 2 * stride, stride)]))
             reach += (REACH + 2 * stride - 1) * spacing
-            width, spacing = 2 * width, spacing * stride
+            spacing *= stride
+            width *= 2
         self.layers = Chain([conv(1, filters, KERNEL), *stages, Snake(width), conv(width, dim, 3)])
         self.receptive_field = _one_sided_frames(reach + 2 * self.hop, self.hop, causal)
         _start(self)
@@ -86,11 +89,14 @@ class DACDecoder(AudioDecoder):
         self.dim, self.hop, self.causal = dim, math.prod(strides), causal
         self.strides, self.complete = tuple(strides), complete
         conv = partial(Conv1d, pad_mode="constant", causal=causal, complete=complete)
-        width, reach, spacing, stages = filters * 2 ** len(strides), (KERNEL - 1) * self.hop, self.hop, []
+        stages = []
+        width = filters * 2 ** len(strides)
+        reach, spacing = (KERNEL - 1) * self.hop, self.hop  # as the encoder's
         head = conv(dim, width, KERNEL)
         for stride in strides:
             up = ConvTranspose1d(width, width // 2, stride, causal=causal, complete=complete)
-            width, spacing = width // 2, spacing // stride
+            spacing //= stride
+            width //= 2
             stages.append(Chain([Snake(2 * width), up, *(ResidualUnit(width, dilation, conv) for dilation in DILATIONS)]))
             reach += (REACH + 2 * stride - 1) * spacing
         self.layers = Chain([head, *stages, Snake(width), conv(width, 1, KERNEL)])

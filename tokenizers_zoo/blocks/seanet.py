@@ -79,7 +79,8 @@ class SEANetEncoder(AudioEncoder):
         super().__init__()
         conv = partial(Conv1d, norm=norm, pad_mode=pad_mode, causal=causal)
         layers: list[nn.Module] = [conv(channels, filters, KERNEL)]
-        width, bounds = filters, [0]
+        width = filters
+        bounds = [0]
         for stride in strides:
             layers += [ResidualUnit(width, true_skip, conv), ELU(), conv(width, 2 * width, 2 * stride, stride)]
             width *= 2
@@ -96,11 +97,10 @@ class SEANetEncoder(AudioEncoder):
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """waveform (B, channels, S), lengths (B,) in samples -> (B, T, dim)."""
-        x, done = waveform, 0
+        x, last = waveform, 0
         for first, last, stride in self.stages:
             x, lengths = in_tiles(self.layers[first:last], x, lengths, stride, 1, CONTEXT)
-            done = last
-        return self.layers[done:](x, lengths)[0].transpose(1, 2)
+        return self.layers[last:](x, lengths)[0].transpose(1, 2)
 
 
 class SEANetDecoder(AudioDecoder):
@@ -135,7 +135,8 @@ class SEANetDecoder(AudioDecoder):
             bounds.append(len(layers))
         self.layers = Chain([*layers, ELU(), conv(width, channels, last_kernel)])
         self.stages = _stages([*bounds[:-1], len(self.layers)], strides, norm)
-        self.dim, self.hop, self.causal = dim, math.prod(strides), causal and pad_mode == "constant"
+        self.dim, self.hop = dim, math.prod(strides)
+        self.causal = causal and pad_mode == "constant"
         finite = lstm == "none" and norm != "time_group_norm"
         self.receptive_field = _frames_in_reach(strides[::-1], last_kernel, self.hop) if finite else None
 

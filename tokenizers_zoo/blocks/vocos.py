@@ -85,7 +85,8 @@ class STFTEncoder(AudioEncoder):
 
     def features(self, waveform: Tensor) -> Tensor:
         """(B, S) -> (B, 3 * (n_fft / 2 + 1), ceil(S / stride)); a frame is centred on its samples; causal: ends with them."""
-        surplus, margin = -waveform.shape[-1] % self.stride, self.n_fft - self.stride
+        surplus = -waveform.shape[-1] % self.stride
+        margin = self.n_fft - self.stride
         left = margin if self.causal else margin // 2
         padded = F.pad(waveform.float(), (left, margin - left + surplus))
         spectrum = stft(padded, self.window.float(), self.stride, centred=False)
@@ -119,8 +120,9 @@ class ISTFTDecoder(AudioDecoder):
         return self._overlap_add(torch.polar(log_magnitude.exp().clamp(max=1e3), phase), lengths)
 
     def _overlap_add(self, spectrum: Tensor, lengths: Tensor | None) -> Tensor:
+        count = spectrum.shape[-1]
         # a causal frame begins with its own samples, so that no later frame adds to them
-        count, margin = spectrum.shape[-1], 0 if self.causal else (self.n_fft - self.stride) // 2
+        margin = 0 if self.causal else (self.n_fft - self.stride) // 2
         frames = torch.fft.irfft(spectrum, self.n_fft, dim=1) * self.window[:, None]
         squares = self.window.square()[None, :, None].expand(len(frames), -1, count)
         shape = (1, (count - 1) * self.stride + self.n_fft)

@@ -28,8 +28,8 @@ class System(ABC):
     def roundtrip(self, media: Audio | Images) -> tuple[Audio | Images, Item]:
         """One item -> what comes back, and what is known of the bits: `bits`, and of tokenizers `codes` (K, N)."""
 
-    def latents(self, found: Item) -> Tensor | None:
-        """What the codes of an item stand for, (N, D), from what `roundtrip` found; None where there are no codes."""
+    def latents(self, item: Item) -> Tensor | None:
+        """What the codes of an item stand for, (N, D); item: of `roundtrip`. None where there are no codes."""
         return None
 
 

@@ -46,8 +46,9 @@ class LinearProbe(TokenMetric):
                 f"a probe needs training items of 2 classes and test items, "
                 f"got {len(from_train)} of {len(classes)} and {len(tested)}"
             )
-        linear, make = need("sklearn.linear_model"), need("sklearn.pipeline").make_pipeline
-        probe = make(need("sklearn.preprocessing").StandardScaler(), linear.LogisticRegression(max_iter=1000))
+        scaler = need("sklearn.preprocessing").StandardScaler()
+        regression = need("sklearn.linear_model").LogisticRegression(max_iter=1000)
+        probe = need("sklearn.pipeline").make_pipeline(scaler, regression)
         probe.fit(np.stack([item["latents"] for item in from_train]), [item["label"] for item in from_train])
         guesses = probe.predict(np.stack([item["latents"] for item in tested]))
         hits = [float(guess == item["label"]) for guess, item in zip(guesses, tested, strict=True)]

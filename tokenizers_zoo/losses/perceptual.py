@@ -79,12 +79,13 @@ class FeatureDistance(PerceptualDistance):
 
     def __init__(self, network: nn.Module, taps: list[str], mean: float = 127.0, scale: float = 128.0):
         super().__init__([mean], [scale])
-        self.network, self.taps = network.eval().requires_grad_(False), taps
+        self.network = network.eval().requires_grad_(False)
+        self.taps = taps
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Unit-normalised maps of the taps, (B, C, h, w) each."""
-        found = feature_maps(self.network, self.taps, self.normalised(255 * images))
-        return [F.normalize(x, dim=1, eps=1e-6) for x in found]
+        maps = feature_maps(self.network, self.taps, self.normalised(255 * images))
+        return [F.normalize(x, dim=1, eps=1e-6) for x in maps]
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> scalar."""
@@ -104,8 +105,8 @@ class TimmNetwork(nn.Module):
         self.network = timm.create_model(name, pretrained=weights is None)
         if weights is not None:
             state = read_state(weights)
-            wanted = {k: v for k, v in self.network.state_dict().items() if not k.endswith("num_batches_tracked")}
-            compare({k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in state.items()}, name)
+            shapes = {k: v.shape for k, v in self.network.state_dict().items() if not k.endswith("num_batches_tracked")}
+            compare(shapes, {k: v.shape for k, v in state.items()}, name)
             self.network.load_state_dict(state, strict=False)
 
     def forward(self, x: Tensor) -> Tensor:

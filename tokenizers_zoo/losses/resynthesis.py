@@ -29,15 +29,17 @@ class ResynthesisDistillation(nn.Module):
         as_released: bool = False,
     ):
         super().__init__()
-        self.teacher, self.rates, self.as_released = teacher, (resynthesis_rate, sample_rate), as_released
+        self.teacher, self.as_released = teacher, as_released
+        self.rates = (resynthesis_rate, sample_rate)
         self.distance = DISTANCES[distance]
 
     def forward(self, resynthesis: Tensor, target: Tensor) -> Tensor:
         """Waveforms (B, 1, S') and (B, 1, S) -> scalar."""
-        heard, meant = (self._prepare(x, rate) for x, rate in zip((resynthesis, target), self.rates, strict=True))
+        resynthesis, target = (self._prepare(x, rate) for x, rate in zip((resynthesis, target), self.rates, strict=True))
         with torch.no_grad():
-            wanted = self.teacher(meant)
-        return self.distance(self.teacher(heard, batch_floor=self.as_released).float(), wanted.float())
+            target_features = self.teacher(target)
+        features = self.teacher(resynthesis, batch_floor=self.as_released)
+        return self.distance(features.float(), target_features.float())
 
     def _prepare(self, waveform: Tensor, rate: int) -> Tensor:
         from torchaudio.functional import resample

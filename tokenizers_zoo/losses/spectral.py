@@ -138,7 +138,8 @@ class STOILoss(nn.Module):
     def __init__(self, sample_rate: int, step: int = 4):
         super().__init__()
         size = round(0.0256 * sample_rate)
-        self.n_fft, self.hop, self.step = 1 << size.bit_length(), size // 2, step
+        self.n_fft = 1 << size.bit_length()
+        self.hop, self.step = size // 2, step
         frequencies = torch.linspace(0, sample_rate / 2, self.n_fft // 2 + 1)
         centres = 150.0 * 2.0 ** (torch.arange(15)[:, None] / 3)
         inside = (frequencies >= centres * 2 ** (-1 / 6)) & (frequencies < centres * 2 ** (1 / 6))

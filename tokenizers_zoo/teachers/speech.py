@@ -26,7 +26,8 @@ class SpeechTeacher(Teacher):
         if not self.whisper:
             self.model = open_model(AutoModel, path).eval().requires_grad_(False)
             self.extractor = open_model(AutoFeatureExtractor, path)
-        self.dim, self.layer, self.identity = config.hidden_size, layer, f"{path} layer {layer}"
+        self.dim, self.layer = config.hidden_size, layer
+        self.identity = f"{path} layer {layer}"
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, text: str = "") -> Tensor:

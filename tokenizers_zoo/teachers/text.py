@@ -26,7 +26,8 @@ class TextTeacher(Teacher):
 
         self.model = open_model(AutoModel, path).eval().requires_grad_(False)
         self.words = open_model(AutoTokenizer, path)
-        self.dim, self.layer, self.alignment = self.model.config.hidden_size, layer, alignment
+        self.dim = self.model.config.hidden_size
+        self.layer, self.alignment = layer, alignment
         self.longest = self.model.config.max_position_embeddings
         self.identity = f"{path} layer {layer} {alignment}"
 

@@ -59,7 +59,9 @@ class Throughput(lightning.Callback):
     """Steps and samples (clips or images) a second of this process, over every `every` batches, loading included."""
 
     def __init__(self, every: int = 50):
-        self.every, self.batches, self.samples, self.since = every, 0, 0, 0.0
+        self.every = every
+        self.batches = self.samples = 0
+        self.since = 0.0
 
     def on_train_batch_start(self, trainer: lightning.Trainer, module: Any, batch: Batch, batch_idx: int) -> None:
         """Starts the clock at the first batch."""
@@ -67,12 +69,14 @@ class Throughput(lightning.Callback):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Logs and starts anew."""
-        self.batches, self.samples = self.batches + 1, self.samples + len(batch["media"])
+        self.batches += 1
+        self.samples += len(batch["media"])
         if self.batches == self.every:
             seconds = time.perf_counter() - self.since
             steps = self.every / getattr(module, "accumulate", 1)
             module.log_dict({"speed/samples": self.samples / seconds, "speed/steps": steps / seconds})
-            self.batches, self.samples, self.since = 0, 0, time.perf_counter()
+            self.batches = self.samples = 0
+            self.since = time.perf_counter()
 
 
 class Reconstructions(lightning.Callback):

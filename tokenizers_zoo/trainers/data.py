@@ -24,7 +24,8 @@ class ResumableSampler(DistributedSampler[int]):
     """
 
     def __init__(self, length: int, rank: int, world: int):
-        self.length, self.rank, self.world, self.skip, self.epoch = length, rank, world, 0, 0
+        self.length, self.rank, self.world = length, rank, world
+        self.skip = self.epoch = 0
 
     def __len__(self) -> int:
         return self.length // self.world
