@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import subjects
 import torch
@@ -20,8 +21,20 @@ from torch import nn
 BATCHES, SECONDS = (1, 8), 10.0
 
 
-def speech() -> Iterator[tuple[str, str, int, float, str, dict[str, Call], nn.Module]]:
-    """Groups of calls, ours first."""
+class Group(NamedTuple):
+    """Calls by subject, ours first, that do the same: `amount` of `unit` in a batch. model: where LSTMs are counted."""
+
+    name: str
+    operation: str
+    batch: int
+    amount: float
+    unit: str
+    calls: dict[str, Call]
+    model: nn.Module
+
+
+def speech() -> Iterator[Group]:
+    """Clips of SECONDS through DM-Codec, encoded and decoded."""
     try:
         ours, package = subjects.speechtokenizer()
     except ImportError as error:
@@ -49,21 +62,14 @@ def speech() -> Iterator[tuple[str, str, int, float, str, dict[str, Call], nn.Mo
             assert (package.encode(wave) == theirs).float().mean() > 0.999
             encode["speechtokenizer"] = lambda w=wave: package.encode(w)
             decode["speechtokenizer"] = lambda c=theirs: package.decode(c)
-            yield (
-                "DM-Codec",
-                "both",
-                batch,
-                batch * SECONDS,
-                "s of audio",
-                {k: lambda e=encode[k], d=decode[k]: (e(), d()) for k in ("ours", "speechtokenizer")},
-                ours,
-            )
-        yield "DM-Codec", "encode", batch, batch * SECONDS, "s of audio", encode, networks
-        yield "DM-Codec", "decode", batch, batch * SECONDS, "s of audio", decode, networks
+            both: dict[str, Call] = {k: lambda e=encode[k], d=decode[k]: (e(), d()) for k in ("ours", "speechtokenizer")}
+            yield Group("DM-Codec", "both", batch, batch * SECONDS, "s of audio", both, ours)
+        yield Group("DM-Codec", "encode", batch, batch * SECONDS, "s of audio", encode, networks)
+        yield Group("DM-Codec", "decode", batch, batch * SECONDS, "s of audio", decode, networks)
 
 
-def image() -> Iterator[tuple[str, str, int, float, str, dict[str, Call], nn.Module]]:
-    """Groups of calls, ours first."""
+def image() -> Iterator[Group]:
+    """Photos through TiTok-S-128, encoded and decoded."""
     ours, plain = subjects.titok()
     for batch in BATCHES:
         pixels = subjects.images(batch, 256)
@@ -78,8 +84,8 @@ def image() -> Iterator[tuple[str, str, int, float, str, dict[str, Call], nn.Mod
             "nn.MultiheadAttention": lambda c=codes: plain.decode_latents(plain.quantizer.decode(c)),
             "ours, bfloat16": lambda c=codes: bfloat16(lambda: ours.decode_latents(ours.quantizer.decode(c))),
         }
-        yield "TiTok-S-128", "encode", batch, float(batch), "images", encode, ours
-        yield "TiTok-S-128", "decode", batch, float(batch), "images", decode, ours
+        yield Group("TiTok-S-128", "encode", batch, float(batch), "images", encode, ours)
+        yield Group("TiTok-S-128", "decode", batch, float(batch), "images", decode, ours)
 
 
 def bfloat16(call: Call) -> object:

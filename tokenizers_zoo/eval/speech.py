@@ -124,7 +124,7 @@ class WER(Metric):
         return {"text": reference, "heard": heard, **counts}
 
     def summary(self, items: Sequence[Item]) -> dict[str, Any]:
-        """Ratios of sums."""
+        """Each rate is the sum of all clips' errors over the sum of their words or letters."""
         names = ("words", "errors", "hits", "heard_words", "letters", "letter_errors")
         table = [[item[name] for name in names] for item in items]
 

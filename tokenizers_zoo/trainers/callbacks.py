@@ -68,7 +68,7 @@ class Throughput(lightning.Callback):
         self.since = self.since or time.perf_counter()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Logs and starts anew."""
+        """Counts samples; every `every` batches logs and starts anew."""
         self.batches += 1
         self.samples += len(batch["media"])
         if self.batches == self.every:

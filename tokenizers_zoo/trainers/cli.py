@@ -50,7 +50,7 @@ class TrainingCLI(LightningCLI):
 
 
 def run(argv: Sequence[str]) -> None:
-    """Runs a training verb with its options."""
+    """Runs a training verb: no checkpoint is unpickled, harmless remarks are left out, CPUs use plain attention."""
     sys.argv = sys.argv[:1]  # LightningCLI warns when it is given options while the process has some of its own
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # a checkpoint to resume from is never unpickled
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's to mend
