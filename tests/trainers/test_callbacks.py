@@ -54,6 +54,29 @@ def test_a_collapsed_codebook_raises_the_alarm() -> None:
             monitor.on_train_batch_end(stub, stub, outputs, {}, index)
 
 
+@pytest.mark.parametrize("size", [2, 16, 49])
+def test_a_small_codebook_raises_the_alarm(size: int) -> None:
+    """One entry alone is half of two, and more than 2 % of 49."""
+    monitor, stub = CodebookMonitor(every=1), Stub()
+    used = torch.arange(size).repeat(1, 1, 4)
+    with pytest.warns(UserWarning, match="perplexity of codebook 0 is below 2%"):
+        monitor.on_train_batch_end(stub, stub, batch_of(torch.cat([0 * used, used], dim=1), (size, size)), {}, 0)
+    monitor.on_train_batch_end(stub, stub, batch_of(used[..., :1], (size,)), {}, 1)  # of one code nothing can be said
+
+
+def test_of_many_codebooks_the_least_and_the_mean_are_logged() -> None:
+    bits = torch.tensor([0, 1]).repeat(64, 4)[None]
+    bits[:, 5] = 0
+    monitor, stub = CodebookMonitor(every=1, patience=5000), Stub()
+    monitor.on_train_batch_end(stub, stub, batch_of(bits, (2,) * 64), {}, 0)
+    assert stub.logs == {
+        "codebook/perplexity_least": pytest.approx(0.5),
+        "codebook/perplexity_mean": pytest.approx(1 - 0.5 / 64),
+        "codebook/usage_least": pytest.approx(0.5),
+        "codebook/usage_mean": pytest.approx(1 - 0.5 / 64),
+    }
+
+
 def test_runs_log_pictures_sound_speed_and_codebooks(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path)
     callbacks = [CodebookMonitor(every=2), Throughput(every=2), Reconstructions(items=1)]

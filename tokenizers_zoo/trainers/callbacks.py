@@ -12,11 +12,14 @@ from ..pictures import grid, spectrogram
 from ..tokenizer import Reconstruction
 from .data import Batch
 
+LISTED = 16  # codebooks that are logged one by one
+
 
 class CodebookMonitor(lightning.Callback):
     """Perplexity and usage of every codebook over the last `every` batches, as a fraction of its size, with an alarm on collapse.
 
-    alarm: a codebook whose perplexity stays below this fraction after `patience` steps is warned about, once per `every` batches.
+    Of more than LISTED codebooks (bits, dimensions) the least and the mean are logged. alarm: a codebook whose perplexity is less
+    than this fraction of the way from 1 to its size after `patience` steps is warned about, once per `every` batches.
     """
 
     def __init__(self, every: int = 100, alarm: float = 0.02, patience: int = 1000):
@@ -39,17 +42,21 @@ class CodebookMonitor(lightning.Callback):
             self.counts, self.batches = [], 0
 
     def _report(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        shares = [count / count.sum().clamp(min=1) for count in self.counts]
+        totals = torch.stack([count.sum() for count in self.counts]).clamp(min=1)
+        shares = [count / total for count, total in zip(self.counts, totals, strict=True)]
         # no more entries than codes can be seen; of a large codebook a short count shows only its own length
-        sizes = [min(len(count), max(1, int(count.sum()))) for count in self.counts]
-        perplexity = [float(torch.special.entr(p).sum().exp()) / n for p, n in zip(shares, sizes, strict=True)]
-        usage = [int((p > 0).sum()) / n for p, n in zip(shares, sizes, strict=True)]
-        for k, (p, u) in enumerate(zip(perplexity, usage, strict=True)):
-            module.log_dict({f"codebook/perplexity_{k}": p, f"codebook/usage_{k}": u})
-        low = [str(k) for k, p in enumerate(perplexity) if p < self.alarm]
+        sizes = totals.clamp(max=torch.tensor([len(count) for count in self.counts], device=totals.device))
+        perplexity = torch.stack([torch.special.entr(p).sum().exp() for p in shares])
+        usage = torch.stack([(p > 0).sum() for p in shares])
+        for name, values in (("perplexity", perplexity / sizes), ("usage", usage / sizes)):
+            if len(values) > LISTED:
+                module.log_dict({f"codebook/{name}_least": float(values.min()), f"codebook/{name}_mean": float(values.mean())})
+            else:
+                module.log_dict({f"codebook/{name}_{k}": value for k, value in enumerate(values.tolist())})
+        low = (perplexity - 1 < self.alarm * (sizes - 1)).nonzero().flatten().tolist()
         if low and trainer.global_step >= self.patience:
             warnings.warn(
-                f"codebook collapse at step {trainer.global_step}: perplexity of codebook {', '.join(low)} is below "
+                f"codebook collapse at step {trainer.global_step}: perplexity of codebook {', '.join(map(str, low))} is below "
                 f"{self.alarm:.0%} of its size; start it by k-means, revive dead codes, or use FSQ",
                 stacklevel=2,
             )
