@@ -45,10 +45,6 @@ class Parser(LightningArgumentParser):
         super().error(message, ex)
 
 
-class TrainingCLI(LightningCLI):
-    """LightningCLI over TokenizerModule and our data modules; classes of this library are named without their module."""
-
-
 def run(argv: Sequence[str]) -> None:
     """Runs a training verb: no checkpoint is unpickled, harmless remarks are left out, CPUs use plain attention."""
     sys.argv = sys.argv[:1]  # LightningCLI warns when it is given options while the process has some of its own
@@ -67,14 +63,14 @@ def plain_attention() -> None:
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
-def cli(argv: Sequence[str], run: bool = True) -> TrainingCLI:
+def cli(argv: Sequence[str], run: bool = True) -> LightningCLI:
     """The verb `argv[0]` with its options; without `run` only the options of `fit`, and everything built by them."""
     registry()
     for name in PACKAGES:  # what is imported can be named
         package = importlib.import_module(f"tokenizers_zoo.{name}")
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(info.name)
-    return TrainingCLI(
+    return LightningCLI(
         TokenizerModule,
         MediaData,
         subclass_mode_data=True,
