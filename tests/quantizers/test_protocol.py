@@ -34,8 +34,9 @@ def test_protocol(quantizer: Quantizer) -> None:
     assert (result.codes >= 0).all()
     assert (result.codes < torch.tensor(quantizer.codebook_sizes)[:, None]).all()
     assert torch.equal(quantizer.encode(latents), result.codes)
+    assert torch.equal(quantizer.encode(latents=latents.double()), result.codes)
     assert quantizer.decode(result.codes).shape == result.latents.shape == result.values.shape == latents.shape
-    torch.testing.assert_close(quantizer.decode(result.codes), result.latents, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(quantizer.decode(codes=result.codes), result.latents, rtol=1e-5, atol=1e-5)
     assert result.perplexity.shape == result.usage.shape == (books,)
     assert all(loss.ndim == 0 and loss.isfinite() for loss in result.losses.values())
 

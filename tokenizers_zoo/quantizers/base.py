@@ -101,11 +101,14 @@ class Quantizer(Part, ABC):
 
 
 def _full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of one tensor that runs in float32, without autocast."""
+    """A method that takes floating tensors as float32 and runs without autocast."""
+
+    def cast(x: Any) -> Any:
+        return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
 
     @functools.wraps(function)
-    def run(self: Quantizer, x: Tensor) -> Any:
-        return function(self, x.float() if x.is_floating_point() else x)
+    def run(self: Quantizer, *args: Any, **kwargs: Any) -> Any:
+        return function(self, *map(cast, args), **{name: cast(x) for name, x in kwargs.items()})
 
     for device in ("cpu", "cuda"):
         run = torch.autocast(device, enabled=False)(run)
