@@ -12,12 +12,14 @@ byte, all else as version 2. A reader refuses higher versions, and what it does 
 tensors, fields of the spec and entries of the metadata whose names begin with "x-": these are optional and it skips them.
 """
 
+import functools
 import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, groupby, pairwise
+from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
@@ -82,6 +84,25 @@ def from_bytes(data: bytes) -> Parts:
     lengths = _tensor(tensors, "lengths", torch.int32)
     codes = _unpack(_tensor(tensors, "codes", torch.uint8).numpy(), spec, lengths.tolist())
     return Parts(codes, spec, lengths.long(), _captions(tensors, len(lengths)), conditions)
+
+
+def read_spec(path: str | Path) -> TokenSpec:
+    """The spec of a `.tok` file by its header alone: a hundredth of what loading costs, and damage after it goes unnoticed.
+
+    Raises TokenError (with the path) for what has no such header.
+    """
+    with open(path, "rb") as file:
+        start = file.read(8)
+        data = start + file.read(min(HEADER, int.from_bytes(start, "little")))
+    try:
+        return _parsed(json.dumps(_header(data).get("spec")))
+    except TokenError as error:
+        raise TokenError(f"{path}: {error}") from error
+
+
+@functools.lru_cache
+def _parsed(spec: str) -> TokenSpec:
+    return TokenSpec.from_json(json.loads(spec))
 
 
 def _header(data: bytes) -> dict[str, Any]:

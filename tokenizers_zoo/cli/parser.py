@@ -1,0 +1,85 @@
+"""The words of the command line."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from .. import __version__
+from . import convert, verbs
+
+TRAINING = {
+    "fit": "train a recipe: -c trainers/RECIPE.yaml; every option of it can be overridden, see --print_config",
+    "validate": "the objective on the validation split: -c RECIPE --ckpt_path CKPT",
+    "test": "the objective on the test split: -c RECIPE --ckpt_path CKPT",
+    "predict": ".tok files of the test split: -c RECIPE --ckpt_path CKPT",
+}
+EXITS = "Exit codes: 0 all done, 1 something could not be done (said on stderr), 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."
+
+
+class Parser(argparse.ArgumentParser):
+    """A mistake is answered by one line and where to read on, not by the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with 2."""
+        self.exit(2, f"error: {message}\nsee: {self.prog} --help\n")
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser of all verbs; `args.run(args)` does what was asked for."""
+    parser = Parser("tokenizers-zoo", description="Speech and images as discrete tokens.", epilog=EXITS)
+    parser.add_argument("--version", action="version", version=f"tokenizers-zoo {__version__}")
+    verbs_ = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        added = verbs_.add_parser(name, help=text, description=text, epilog=EXITS)
+        added.set_defaults(run=run)
+        return added
+
+    listing = verb("list", verbs.list_, "names of the tokenizers and whether their weights are embedded")
+    listing.add_argument("pattern", nargs="?", default="*", help="shell-style pattern, e.g. 'titok-*'")
+    info = verb("info", verbs.info, "what a tokenizer's tokens mean, and its size")
+    info.add_argument("name", help="variant, weight folder, or Hub id")
+
+    again = "finished ones are skipped, so a stopped run can be repeated"
+    encode = verb("encode", convert.encode, f"files -> .tok files; {again}")
+    decode = verb("decode", convert.decode, f".tok files -> WAV or PNG files; {again}")
+    trip = verb("roundtrip", convert.roundtrip, "encode and decode files; print bits, SNR or PSNR, and time")
+    for command in (encode, decode, trip):
+        if command is not decode:
+            command.add_argument("name", help="variant, weight folder, or Hub id")
+        words = command.add_mutually_exclusive_group(required=True) if command is encode else command
+        many = "*" if command is encode else "+"
+        words.add_argument("inputs", nargs=many, default=[], help="files, folders, or patterns; - is standard input")
+        if command is encode:
+            words.add_argument("--data", help="manifest in place of inputs; its texts go to tokenizers that take them")
+        command.add_argument("-o", "--output", type=Path, required=command is not trip, help="file (for one input) or folder")
+        command.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+        command.add_argument("--device", default="cpu", help="torch device, e.g. cuda:0")
+        command.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="by autocast")
+    for command in (encode, decode):
+        command.add_argument("--batch-size", type=int, help="files at a time (default: what suits the device)")
+        command.add_argument("--workers", type=int, default=4, help="threads that read ahead (default 4)")
+    decode.add_argument("--weights", help="folder or Hub id; by default the variant that the tokens name")
+
+    bring = verb("import", verbs.import_, "the authors' checkpoint -> a weight folder of ours")
+    bring.add_argument("variant")
+    bring.add_argument("source", nargs="?", help="file of the authors, or a Hub id (default: theirs)")
+    bring.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    for name, text in TRAINING.items():
+        verbs_.add_parser(name, help=text, add_help=False)
+    judge = verb("eval", verbs.eval_, "measure tokenizers and baselines; a stopped run goes on where it was")
+    judge.add_argument("names", nargs="+", help="variants, weight folders, or Hub ids")
+    judge.add_argument("--suite", type=Path, required=True, help="what is measured, e.g. eval/speech.yaml")
+    judge.add_argument("--data", required=True, help="manifest or folder")
+    judge.add_argument("--split", default="test", help="of a manifest that has splits (default test)")
+    judge.add_argument("--limit", type=int, help="at most so many files, spread evenly")
+    judge.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="replace a part of the suite")
+    judge.add_argument("--seed", type=int, default=0)
+    judge.add_argument("--device", default="cpu", help="torch device of the tokenizers")
+    judge.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    export = verb("export", verbs.export, "a training checkpoint -> a weight folder of ours")
+    export.add_argument("checkpoint", type=Path)
+    export.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    export.add_argument("--raw", action="store_true", help="the last weights instead of their moving average")
+    export.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="of the file")
+    return parser

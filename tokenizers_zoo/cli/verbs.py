@@ -1,0 +1,155 @@
+"""The verbs that do not work through files, and what all verbs share."""
+
+import argparse
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+
+from .. import zoo
+from ..errors import InputError, TokenError, WeightsError
+from ..official.load import importers, load_official
+from ..tokenizer import Tokenizer
+
+ERRORS = (InputError, TokenError, WeightsError, OSError, ImportError)
+RESTRICTED = {"nc", "noncommercial", "research"}  # words in names of licences that allow no commercial use
+
+
+def train(argv: Sequence[str]) -> int:
+    """fit, validate, test, predict."""
+    try:
+        from ..trainers.cli import run
+    except ImportError as error:
+        raise ImportError(f"training needs more packages ({error}); install tokenizers-zoo[train]") from error
+    run(argv)
+    return 0
+
+
+def load(name: str, device: str = "cpu") -> Tokenizer:
+    """A trained tokenizer. Raises WeightsError; for a name that is nearly one of ours, with that name."""
+    try:
+        return zoo.load(name, device)
+    except WeightsError as error:
+        raise _suggested(name, error) from error
+
+
+def _suggested(name: str, error: WeightsError) -> WeightsError:
+    known = zoo.list_tokenizers()
+    near = get_close_matches(name, known, 3)
+    if name in known or not near:
+        return error
+    return WeightsError(f"{error}; did you mean {' or '.join(near)}?")
+
+
+def list_(args: argparse.Namespace) -> int:
+    """Names, where their weights are, and a line on each."""
+    names = zoo.list_tokenizers(args.pattern)
+    if not names:
+        raise InputError(f"no tokenizer matches {args.pattern!r}; `tokenizers-zoo list` shows all")
+    for name in names:
+        print(f"{name:18} {_weights(name):9} {zoo.describe(name)}")
+    return 0
+
+
+def _weights(name: str) -> str:
+    return "embedded" if zoo.is_embedded(name) else "authors" if name in importers() else "none"
+
+
+def info(args: argparse.Namespace) -> int:
+    """What a tokenizer's tokens mean, and its size."""
+    fresh = args.name in zoo.list_tokenizers() and not zoo.is_embedded(args.name)
+    tokenizer = zoo.create(args.name) if fresh else load(args.name)
+    rows: dict[str, Any] = {"name": tokenizer.name}
+    if tokenizer.quantizer is not None:
+        spec = tokenizer.spec
+        rows |= spec.to_json() | {"frame_rate": spec.frame_rate, "bits_per_second": spec.bits_per_second}
+        rows |= {"bits_per_image": spec.bits_per_image}
+    parts = {"all": tokenizer, "encoder": tokenizer.encoder, "decoder": tokenizer.decoder}
+    rows |= {f"parameters ({k})": f"{sum(p.numel() for p in m.parameters()):,}" for k, m in parts.items()}
+    rows["quantizer"] = type(tokenizer.quantizer).__name__ if tokenizer.quantizer else "none (continuous latents)"
+    bring = f"`tokenizers-zoo import {args.name} -o FOLDER` brings the authors'"
+    theirs = bring if args.name in importers() else "none are published"
+    rows["weights"] = f"untrained here; {theirs}" if fresh else tokenizer.weights
+    for key, value in rows.items():
+        if value is not None:
+            print(f"{key:22} {value}")
+    return 0
+
+
+def import_(args: argparse.Namespace) -> int:
+    """The authors' checkpoint to a weight folder of ours."""
+    try:
+        tokenizer = load_official(args.variant, args.source)
+    except WeightsError as error:
+        raise _suggested(args.variant, error) from error
+    tokenizer.save_pretrained(args.output)
+    if set(re.split(r"[\s_.-]+", tokenizer.license.lower())) & RESTRICTED:
+        print(f"these weights are for non-commercial use: {tokenizer.license}")
+    print(f"{args.output}: load it with tokenizers_zoo.load({str(args.output)!r})")
+    return 0
+
+
+def eval_(args: argparse.Namespace) -> int:
+    """Measures tokenizers and baselines by a suite."""
+    from ..eval.report import write_report
+    from ..eval.suite import Data, Suite, evaluate
+    from ..eval.systems import tokenized
+
+    suite = Suite.load(args.suite, args.set)
+    rows = Data(args.data, args.split, args.limit).rows(suite.modality)
+    tokenizers = [load(name, args.device) for name in args.names]
+    metrics, systems = suite.build()
+    for tokenizer in tokenizers:
+        if tokenizer.spec.modality != suite.modality:
+            raise InputError(f"{tokenizer.name} is for {tokenizer.spec.modality}, {args.suite} measures {suite.modality}")
+        systems += tokenized(tokenizer, suite.codebooks, suite.positions)
+    _tell_apart(systems)
+    results = []
+    for system in systems:
+        folder = args.output / "".join(c if c.isalnum() or c in "-." else "_" for c in system.name)
+        results.append(evaluate(system, suite, metrics, rows, folder, args.seed) | {"folder": folder.name})
+    print(write_report(results, args.output, suite))
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """A training checkpoint to a weight folder of ours."""
+    from ..trainers.export import export as write
+
+    tokenizer = write(args.checkpoint, args.output, not args.raw, getattr(torch, args.dtype))
+    print(f"{args.output}: {tokenizer.name}; load it with tokenizers_zoo.load({str(args.output)!r})")
+    return 0
+
+
+def _tell_apart(systems: Sequence[Any]) -> None:
+    """Adds the fingerprint to names that stand for several weights: rows and folders of results are called by them."""
+    counts = Counter(system.name for system in systems)
+    for system in systems:
+        if counts[system.name] > 1:
+            system.name = f"{system.name} ({system.weights})"
+    if len({system.name for system in systems}) < len(systems):
+        raise InputError("the same weights are named twice; name each once")
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raises InputError for values that the parser cannot judge."""
+    for name in ("batch_size", "workers", "limit"):
+        value = getattr(args, name, None)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    device = getattr(args, "device", "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"--device {device} cannot be used here ({reason}); cpu always can") from error
+
+
+def fail(error: object) -> int:
+    """Says what is wrong; the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return 1
