@@ -1,6 +1,7 @@
 """The command line: files, folders, patterns, errors, and a run that is killed."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from conftest import DATA
 
 import tokenizers_zoo as tz
-from tokenizers_zoo.cli import main
+from tokenizers_zoo.cli import main, verbs
 
 CLIP, PHOTO = DATA / "sense_and_sensibility_0880.wav", DATA / "chelsea.jpg"
 
@@ -104,12 +105,56 @@ def test_usage_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_files_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder in ("1", "2"):
-        (tmp_path / folder).mkdir()
-        shutil.copy(CLIP, tmp_path / folder / "a.wav")
-    assert run("encode", "dm-codec-tiny", tmp_path / "1", tmp_path / "2", "-o", tmp_path / "out") == 1
-    assert "would both become" in capsys.readouterr().err
+def test_mistakes_take_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["fly"], ["encode", "dm-codec-tiny"], ["decode", "x"], ["encode", "a", "b", "-o", "c", "--batchsize", "2"]):
+        with pytest.raises(SystemExit, match="2"):
+            run(*words)
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 2
+        assert lines[0].startswith("error: ")
+        assert re.fullmatch(r"see: tokenizers-zoo( \w+)? --help", lines[1])
+
+
+def test_mistakes_in_training_verbs_are_short(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["tokenizers-zoo"])
+    with pytest.raises(SystemExit, match="2"):
+        run("fit", "-c", Path(__file__).parents[2] / "trainers/titok-tiny.yaml", "--trainer.nonsense", 1)
+    lines = capsys.readouterr().err.splitlines()
+    assert any("nonsense" in line for line in lines)
+    assert any("--help" in line for line in lines)
+    assert len(lines) < 6
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("--version")
+    assert capsys.readouterr().out == f"tokenizers-zoo {tz.__version__}\n"
+
+
+def test_exit_codes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], ["encode", "--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            run(*words)
+        assert "130" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["info", "{}"], ["encode", "{}", CLIP, "-o", "x.tok"], ["import", "{}", "f", "-o", "x"]])
+def test_near_names_are_suggested(words: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*(str(word).format("dm-codec-tny") for word in words)) == 1
+    assert "did you mean dm-codec-tiny" in capsys.readouterr().err
+
+
+def test_import_takes_the_authors_hub_id_and_tells_restrictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+    for license, told in (("CC-BY-NC-4.0", True), ("Apache-2.0", False), ("MIT", False)):
+        tokenizer = tz.load("dm-codec-tiny")
+        tokenizer.license = license
+        monkeypatch.setattr(verbs, "load_official", lambda *args, found=tokenizer: (asked.append(args), found)[1])
+        assert run("import", "dm-codec", "-o", tmp_path / license) == 0
+        assert ("non-commercial use: CC-BY-NC-4.0" in capsys.readouterr().out) == told
+    assert asked == [("dm-codec", None)] * 3
 
 
 def test_dtype_changes_few_codes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from .. import zoo
 from ..errors import InputError, TokenError, WeightsError
-from ..official.load import importers, load_official
+from ..official import IMPORTERS, load_official
 from ..tokenizer import Tokenizer
 
 ERRORS = (InputError, TokenError, WeightsError, OSError, ImportError)
@@ -56,7 +56,7 @@ def list_(args: argparse.Namespace) -> int:
 
 
 def _weights(name: str) -> str:
-    return "embedded" if zoo.is_embedded(name) else "authors" if name in importers() else "none"
+    return "embedded" if zoo.is_embedded(name) else "authors" if name in IMPORTERS else "none"
 
 
 def info(args: argparse.Namespace) -> int:
@@ -72,7 +72,7 @@ def info(args: argparse.Namespace) -> int:
     rows |= {f"parameters ({k})": f"{sum(p.numel() for p in m.parameters()):,}" for k, m in parts.items()}
     rows["quantizer"] = type(tokenizer.quantizer).__name__ if tokenizer.quantizer else "none (continuous latents)"
     bring = f"`tokenizers-zoo import {args.name} -o FOLDER` brings the authors'"
-    theirs = bring if args.name in importers() else "none are published"
+    theirs = bring if args.name in IMPORTERS else "none are published"
     rows["weights"] = f"untrained here; {theirs}" if fresh else tokenizer.weights
     for key, value in rows.items():
         if value is not None:

@@ -7,7 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -35,7 +35,11 @@ DEFAULTS = {
 
 
 class Parser(LightningArgumentParser):
-    """Where a part's name is no class, the names that would do are told."""
+    """A mistake is answered without the usage, which is of 60 lines: what is wrong, the names that would do, where to read on."""
+
+    def print_usage(self, file: Any = None) -> None:
+        """Prints nothing."""
+
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Ends the program with the message."""
@@ -74,11 +78,11 @@ def cli(argv: Sequence[str], run: bool = True) -> LightningCLI:
         TokenizerModule,
         MediaData,
         subclass_mode_data=True,
+        parser_class=Parser,
         seed_everything_default=0,
         auto_configure_optimizers=False,
         trainer_defaults=DEFAULTS,
         save_config_kwargs={"overwrite": True},
-        parser_class=Parser,
         args=list(argv),
         run=run,
     )
