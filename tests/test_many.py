@@ -10,7 +10,6 @@ import torch
 from conftest import DATA, small
 
 import tokenizers_zoo as tz
-from tokenizers_zoo import many
 from tokenizers_zoo.manifest import Row
 from tokenizers_zoo.many import decode_many, encode_many, read_ahead
 
@@ -117,8 +116,11 @@ def test_images_and_what_a_tokenizer_takes(monkeypatch: pytest.MonkeyPatch) -> N
     assert found[DATA / "coffee.jpg"] == tokenizer.encode(DATA / "coffee.jpg")
 
 
-def test_memory_is_of_the_window(codec: tz.Tokenizer) -> None:
-    """However many sources there are, only so many are taken before the first results come."""
+@pytest.mark.parametrize(
+    ("limits", "window"), [({"batch_size": 2}, 32), ({"batch_seconds": 0.02}, 4), ({"batch_seconds": 1.0}, 160)]
+)
+def test_memory_is_of_the_window(codec: tz.Tokenizer, limits: dict[str, Any], window: int) -> None:
+    """However many sources there are, and however long they are, only so many are taken before the results come."""
     taken = []
 
     def endless() -> Iterator[torch.Tensor]:
@@ -127,10 +129,10 @@ def test_memory_is_of_the_window(codec: tz.Tokenizer) -> None:
             taken.append(1)
             yield wave
 
-    results = encode_many(codec, endless(), batch_size=2, workers=2)
+    results = encode_many(codec, endless(), **limits, workers=2)
     for _ in range(20):
         next(results)
-    assert len(taken) <= 20 + 3 * many.WINDOW * 2
+    assert len(taken) <= 20 + 2 * window + 2
     results.close()
     assert threading.active_count() < 20
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, chain, islice
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,10 +25,10 @@ from .tokens import Tokens, TokenSpec
 Source = TypeVar("Source")
 Result = TypeVar("Result")
 
-BATCH = {"cpu": 16.0, "else": 240.0}  # seconds; what a batch of this size needs fits a CPU's caches
+SECONDS = {"cpu": 16.0, "else": 240.0}  # of a batch; what this much needs fits a CPU's caches
+WINDOW = {"cpu": 16, "else": 4}  # batches that are read before they are sorted; a GPU must not wait for it
 IMAGE = 2.0  # seconds of speech that cost about what an image does
 LEAST = 0.1  # seconds that an item counts at least
-WINDOW = 16  # batches that are read before they are sorted
 STREAMS = 4  # batches that run at a time on a CPU, at most
 
 
@@ -131,7 +132,7 @@ def read_ahead(
         try:
             for source in sources:
                 waiting.append((source, pool.submit(read, source)))
-                if len(waiting) >= (ahead or workers):
+                while waiting and (len(waiting) >= (ahead or workers) or waiting[0][1].done()):
                     yield oldest()
             while waiting:
                 yield oldest()
@@ -152,18 +153,25 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Limit:
-    """Most seconds (padding included) and most items of a batch, or of a window."""
+    """Most seconds (padding included) and most items of a batch, and the batches of a window with the seconds that fill it."""
 
     seconds: float
     size: float
+    batches: int
+    window: float
+
+    def full(self, count: int, seconds: float) -> bool:
+        """Whether a window of `count` items is: it has many batches, or at least one and enough seconds."""
+        return count >= self.batches * self.size or (seconds >= self.window and (self.size == inf or count >= self.size))
 
     @classmethod
     def of(cls, device: str, seconds: float | None, size: int | None, workers: int) -> "_Limit":
         for name, value in (("batch_seconds", seconds), ("batch_size", size), ("workers", workers)):
             if value is not None and not value > 0:
                 raise InputError(f"{name} must be above 0, got {value}")
-        default = BATCH.get(device, BATCH["else"]) if size is None else float("inf")
-        return cls(seconds or default, size or float("inf"))
+        kind = device if device in SECONDS else "else"
+        usual = seconds or SECONDS[kind]
+        return cls(seconds or (usual if size is None else inf), size or inf, WINDOW[kind], WINDOW[kind] * usual)
 
 
 _Read = tuple[tuple[Any, Any], "_Item | Exception"]  # ((key, source), what was read)
@@ -199,7 +207,7 @@ def _many(
     first = list(islice(batches, min(STREAMS, threads) if device.type == "cpu" else 1))
     streams = max(1, len(first))
     try:
-        for _, results in read_ahead(attempt, chain(first, batches), streams, WINDOW, share):
+        for _, results in read_ahead(attempt, chain(first, batches), streams, streams + 2, share):
             assert not isinstance(results, Exception)  # `attempt` returns them
             yield from results
     finally:
@@ -220,7 +228,7 @@ def _batches(read: Iterable[_Read], limit: _Limit) -> Iterator[list[_Read]]:
             continue
         window.append(pair)
         seconds += pair[1].count * max(LEAST, pair[1].seconds)
-        if seconds >= WINDOW * limit.seconds or len(window) >= WINDOW * limit.size:
+        if limit.full(len(window), seconds):
             yield from _cut(window, limit)
             window, seconds = [], 0.0
     yield from _cut(window, limit)
