@@ -19,7 +19,7 @@ import torch
 from .errors import InputError
 from .manifest import Row
 from .media import Audio, Images, as_audio, as_images
-from .tokenizer import AudioTokenizer, ImageTokenizer, Tokenizer
+from .tokenizer import AudioTokenizer, ImageTokenizer, Size, Tokenizer
 from .tokens import Tokens, TokenSpec
 
 Source = TypeVar("Source")
@@ -38,7 +38,7 @@ def encode_many(
     batch_seconds: float | None = None,
     batch_size: int | None = None,
     workers: int = 4,
-    **options: Any,
+    size: Size = None,
 ) -> Iterator[tuple[Any, Tokens | Exception]]:
     """(key, tokens) of every source, or (key, error) where one cannot be read or encoded; a batch's as soon as it is done.
 
@@ -46,7 +46,7 @@ def encode_many(
     what `encode` takes, a manifest's Row, or a mapping of `media` and what `tokenizer.takes` names (a Row brings that along).
     batch_seconds: most audio of a batch, padding included (default 16 on a CPU, 240 elsewhere); an image counts as 2 s, and what
     is longer runs alone. batch_size: most items of a batch, in place of the default of `batch_seconds`. workers: threads that
-    read. options: of `encode`.
+    read. size: of images, as `encode` has it; those that come to one size run together.
 
     Codes do not depend on the batch that an item got into. The order is not that of the sources: keys tell. Raises InputError
     for arguments out of range, TokenError for a tokenizer without a quantizer.
@@ -63,14 +63,15 @@ def encode_many(
             audio = as_audio(parts["media"], tokenizer.sample_rate)
             return _Item(audio, len(audio), audio.waveform.shape[-1] / audio.sample_rate, (), given)
         assert isinstance(tokenizer, ImageTokenizer)
-        images = as_images(parts["media"], tokenizer.image_size)
+        images = as_images(parts["media"], tokenizer.target(size))
         return _Item(images, len(images), IMAGE, images.pixels.shape[-2:], given)
 
     def run(items: Sequence["_Item"]) -> list[Tokens]:
         media = [item.media for item in items]
         whole = media[0] if len(items) == 1 else _stack(media)
         given = {name: [item.given[name] for item in items for _ in range(item.count)] for name in tokenizer.takes}
-        tokens = tokenizer.encode(whole, **given, **options).to("cpu")
+        extent = {} if size is None else {"size": items[0].kind}
+        tokens = tokenizer.encode(whole, **given, **extent).to("cpu")
         return [tokens[span] for span in _spans(items)]
 
     return _many(sources, read, run, limit, workers, tokenizer.device)

@@ -144,24 +144,23 @@ def test_near_names_are_suggested(words: list[object], capsys: pytest.CaptureFix
     assert "did you mean dm-codec-tiny" in capsys.readouterr().err
 
 
-def test_import_takes_the_authors_hub_id_and_tells_restrictions(
+def test_import_takes_the_authors_hub_id_and_tells_the_licence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
-    for license, told in (("CC-BY-NC-4.0", True), ("Apache-2.0", False), ("MIT", False)):
+    for license in ("CC-BY-NC-4.0", "Apache-2.0"):
         tokenizer = tz.load("dm-codec-tiny")
         tokenizer.license = license
         monkeypatch.setattr(verbs, "load_official", lambda *args, found=tokenizer: (asked.append(args), found)[1])
         assert run("import", "dm-codec", "-o", tmp_path / license) == 0
-        assert ("non-commercial use: CC-BY-NC-4.0" in capsys.readouterr().out) == told
-    assert asked == [("dm-codec", None)] * 3
+        assert f"licence of the weights: {license}" in capsys.readouterr().out
+    assert asked == [("dm-codec", None)] * 2
 
 
 def test_dtype_changes_few_codes(tmp_path: Path) -> None:
     for dtype in ("float32", "bfloat16"):
         assert run("encode", "dm-codec-tiny", CLIP, "-o", tmp_path / f"{dtype}.tok", "--dtype", dtype) == 0
     full, half = (tz.Tokens.load(tmp_path / f"{dtype}.tok").codes for dtype in ("float32", "bfloat16"))
-    assert 0 < (full == half).float().mean() <= 1
     assert (full[:, 0] == half[:, 0]).float().mean() > 0.9
 
 

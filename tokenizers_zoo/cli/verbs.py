@@ -1,7 +1,6 @@
 """The verbs that do not work through files, and what all verbs share."""
 
 import argparse
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from ..official import IMPORTERS, load_official
 from ..tokenizer import Tokenizer
 
 ERRORS = (InputError, TokenError, WeightsError, OSError, ImportError)
-RESTRICTED = {"nc", "noncommercial", "research"}  # words in names of licences that allow no commercial use
 
 
 def train(argv: Sequence[str]) -> int:
@@ -87,9 +85,7 @@ def import_(args: argparse.Namespace) -> int:
     except WeightsError as error:
         raise _suggested(args.variant, error) from error
     tokenizer.save_pretrained(args.output)
-    if set(re.split(r"[\s_.-]+", tokenizer.license.lower())) & RESTRICTED:
-        print(f"these weights are for non-commercial use: {tokenizer.license}")
-    print(f"{args.output}: load it with tokenizers_zoo.load({str(args.output)!r})")
+    print(f"{args.output}: load it with tokenizers_zoo.load({str(args.output)!r}); licence of the weights: {tokenizer.license}")
     return 0
 
 

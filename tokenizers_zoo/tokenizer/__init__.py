@@ -2,6 +2,6 @@
 
 from .audio import AudioTokenizer
 from .base import Reconstruction, Tokenizer
-from .image import ImageTokenizer
+from .image import ImageTokenizer, Size
 
-__all__ = ["AudioTokenizer", "ImageTokenizer", "Reconstruction", "Tokenizer"]
+__all__ = ["AudioTokenizer", "ImageTokenizer", "Reconstruction", "Size", "Tokenizer"]

@@ -203,8 +203,7 @@ class Tokenizer(Part, ABC):
         return part * tokens.mask[..., None]
 
     def latents(self, codes: Tensor, codebook_ids: Sequence[int]) -> Tensor:
-        """Latents (B, N, D) of codes (B, K', N) of these codebooks; -1 past an item's length counts as 0."""
-        codes = codes.clamp(min=0)
+        """Latents (B, N, D) of codes (B, K', N) of these codebooks; zeros past an item's length."""
         if list(codebook_ids) != list(range(len(codebook_ids))):  # to the quantizer -1 is a codebook that is not there
             known = codes.new_full((len(codes), len(self.discrete().codebook_sizes), codes.shape[-1]), -1)
             known[:, list(codebook_ids)] = codes

@@ -78,7 +78,7 @@ class ImageTokenizer(Tokenizer):
         size: pixels a side, (height, width), or "source" for the allowed size that is nearest to the image's own; by default
         `image_size`. A batch has one size. Raises InputError for what cannot be encoded.
         """
-        quantizer, images = self.discrete(), as_images(source, self._target(size))
+        quantizer, images = self.discrete(), as_images(source, self.target(size))
         given = self._given(given, len(images))
         codes = quantizer.encode(self.encode_latents(images.pixels.to(self.device), **given))
         if self.encoder.sizes:
@@ -86,7 +86,7 @@ class ImageTokenizer(Tokenizer):
             given |= {k: torch.full((len(images),), v, dtype=torch.int16) for k, v in (("height", height), ("width", width))}
         return Tokens(codes, self.spec, **given)
 
-    def _target(self, size: Size) -> Any:
+    def target(self, size: Size) -> Any:
         """What `as_images` makes of every image: a size, or a rule from an image's own size to one that is allowed."""
         sizes = self.encoder.sizes
         if size is None or size == self.image_size:

@@ -40,7 +40,6 @@ class Parser(LightningArgumentParser):
     def print_usage(self, file: Any = None) -> None:
         """Prints nothing."""
 
-
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Ends the program with the message."""
         found = re.findall(r"class_path '[\w.]*?(\w+)':\s+Parser key \"(\w+)\"", message)

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..assembly import assembly_of
 from ..errors import InputError
 from ..provenance import commit, machine, versions
+from ..quantizers import Quantizer
 from ..tokenizer import Reconstruction, Tokenizer
 from ..weights import load_plain, read_folder, unsaved
 from .data import Batch
@@ -103,6 +104,9 @@ class TokenizerModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
         """One batch; every `accumulate` of them a step."""
+        for part in self.tokenizer.modules():
+            if isinstance(part, Quantizer):  # codebooks learn once a step
+                part.step_ends = (index + 1) % self.accumulate == 0
         media, result = batch["media"], self(batch)
         terms = self.objective(result, batch)
         logs = {}
