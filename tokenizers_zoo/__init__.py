@@ -2,6 +2,7 @@
 
 from .assembly import register
 from .errors import InputError, TokenError, WeightsError
+from .many import encode_many
 from .media import Audio, Images
 from .official import load_official
 from .tokenizer import AudioTokenizer, ImageTokenizer, Reconstruction, Tokenizer
@@ -22,6 +23,7 @@ __all__ = [
     "Tokens",
     "WeightsError",
     "create",
+    "encode_many",
     "list_tokenizers",
     "load",
     "load_official",
