@@ -17,7 +17,7 @@ def items(source: Any, what: str) -> Sequence[Any]:
         raise InputError(f"cannot take {what} from a {type(source).__name__}; give {kinds}, or a list of them")
     if not source:
         raise InputError(f"an empty list holds no {what}; give at least one item")
-    if isinstance(source[0], int | float):
+    if isinstance(source[0], int | float | np.number):
         raise InputError(f"a list of numbers is ambiguous; give {what} as a numpy array or a tensor")
     return source
 

@@ -1,13 +1,15 @@
 """Audio: clips of one sample rate, from whatever holds them.
 
-Rules: channels are averaged to mono; another rate is resampled (torchaudio, windowed sinc); integers are scaled by their full
-range.
+Rules: channels are averaged to mono; another rate is resampled (`resampling`); integers are scaled by their full range; a file is
+what it holds, not what it is called (`audiofile`).
 """
 
-import math
-from collections.abc import Iterator, Sequence
+import io
+import operator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, Union
+from typing import Any, TypeAlias, Union, cast
 
 import numpy as np
 import torch
@@ -17,9 +19,13 @@ from torch import Tensor
 from ..errors import InputError
 from ..files import atomic_path
 from .arrays import items, to_tensor
-from .audiofile import read_samples
+from .audiofile import AudioFile, AudioFileSource
+from .resampling import resampled
+from .waves import check_wave, described, wave_of
 
-AudioSource: TypeAlias = Union[str, Path, "np.ndarray[Any, Any]", Tensor, "Audio", Sequence["AudioSource"]]
+AudioSource: TypeAlias = Union[
+    AudioFileSource, "np.ndarray[Any, Any]", Tensor, "Audio", Mapping[str, Any], tuple[Any, Any], Sequence["AudioSource"]
+]
 
 AUDIO_FORMATS = {
     ".wav": ("WAV", "PCM_16"),
@@ -27,9 +33,10 @@ AUDIO_FORMATS = {
     ".ogg": ("OGG", "VORBIS"),
     ".mp3": ("MP3", None),
 }  # that are written
-AUDIO_SUFFIXES = tuple(AUDIO_FORMATS)  # that a folder is searched for
-LOUDEST = 16.0  # float samples beyond this are integers that were not scaled
-PIECE = 60.0  # seconds resampled at a time
+AUDIO_SUFFIXES = (
+    *(".wav", ".wave", ".rf64", ".bw64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc"),
+    *(".au", ".snd", ".caf", ".sph", ".nist", ".voc", ".8svx", ".svx", ".ircam", ".sf", ".paf", ".pvf"),
+)  # that a folder is searched for: what libsndfile reads, but what samplers and calculators dump
 
 
 class Audio:
@@ -39,13 +46,21 @@ class Audio:
     samples of each item (default: S for all).
     """
 
-    def __init__(self, waveform: Tensor, sample_rate: int, lengths: Tensor | None = None):
+    def __init__(
+        self, waveform: "Tensor | np.ndarray[Any, Any]", sample_rate: int, lengths: "Tensor | Sequence[int] | None" = None
+    ):
+        if isinstance(waveform, np.ndarray):
+            waveform = to_tensor(waveform)
         if not isinstance(waveform, Tensor) or waveform.ndim != 3 or not waveform.is_floating_point():
-            raise InputError("a waveform must be a floating tensor (batch, channels, samples)")
+            raise InputError(
+                f"a waveform must be a floating tensor (batch, channels, samples), got {described(waveform)}; encode "
+                "takes other arrays as they are: tokenizer.encode(array, sample_rate)"
+            )
         if not waveform.numel():
             raise InputError(f"there is no audio in a waveform of shape {tuple(waveform.shape)}; give at least one sample")
-        _check_rate(sample_rate)
-        if lengths is not None and lengths.is_floating_point():
+        sample_rate = _checked_rate(sample_rate)
+        lengths = None if lengths is None else torch.as_tensor(lengths)
+        if lengths is not None and (lengths.is_floating_point() or lengths.dtype == torch.bool):
             raise InputError("lengths count samples; give integers")
         count, samples = len(waveform), waveform.shape[-1]
         self.waveform, self.sample_rate = waveform, sample_rate
@@ -54,21 +69,30 @@ class Audio:
             raise InputError(f"lengths must be {count} numbers in 1..{samples}, got {self.lengths.tolist()}")
 
     @classmethod
-    def load(cls, path: str | Path) -> "Audio":
-        """One WAV, FLAC, OGG or MP3 file with all its channels, at its own rate. Raises InputError if it is damaged."""
-        return _read_audio(Path(path), mono=False)
+    def load(cls, path: AudioFileSource) -> "Audio":
+        """One file, or its bytes, or a file object, with all channels at its own rate. Raises InputError if it is damaged."""
+        with AudioFile(path) as file:
+            return read_audio(file, mono=False)
 
     @classmethod
     def stack(cls, items: Sequence["Audio"]) -> "Audio":
         """All clips of several Audios of one rate and channel count, zero-padded to the longest."""
         if not items or len({(a.sample_rate, a.waveform.shape[1]) for a in items}) != 1:
             raise InputError("only clips of one sample rate and channel count can be stacked; resample them first")
+        if len(items) == 1:
+            return items[0]  # an hour need not stand twice in memory
         longest = max(a.waveform.shape[-1] for a in items)
         waves = [F.pad(a.waveform, (0, longest - a.waveform.shape[-1])) for a in items]
         return cls(torch.cat(waves), items[0].sample_rate, torch.cat([a.lengths for a in items]))
 
     def __len__(self) -> int:
         return len(self.waveform)
+
+    def __repr__(self) -> str:
+        count, channels, _ = self.waveform.shape
+        seconds = [f"{int(length) / self.sample_rate:.3f}" for length in (self.lengths.min(), self.lengths.max())]
+        what = f"{count} clip{'s' * (count > 1)}, {channels} channel{'s' * (channels > 1)}, {self.sample_rate} Hz"
+        return f"Audio({what}, {' to '.join(dict.fromkeys(seconds))} s)"
 
     def __getitem__(self, index: int) -> "Audio":
         """One item, trimmed to its length."""
@@ -91,11 +115,11 @@ class Audio:
         return Audio(self.waveform.mean(1, keepdim=True), self.sample_rate, self.lengths)
 
     def resample(self, rate: int) -> "Audio":
-        """At `rate` Hz: ceil(length * rate / sample_rate) samples an item. Raises ImportError without torchaudio."""
-        _check_rate(rate)
+        """At `rate` Hz: ceil(length * rate / sample_rate) samples an item. Raises ImportError without torchaudio, or soxr."""
+        rate = _checked_rate(rate)
         if rate == self.sample_rate:
             return self
-        return Audio.stack([Audio(_resample(item.waveform, self.sample_rate, rate), rate) for item in self])
+        return Audio.stack([Audio(resampled(item.waveform, self.sample_rate, rate), rate) for item in self])
 
     def save(self, path: str | Path) -> None:
         """Writes one item as WAV (16 bit), FLAC, OGG or MP3, clipped to [-1, 1]; the file appears whole or not at all."""
@@ -121,78 +145,69 @@ class Audio:
 def as_audio(source: AudioSource, sample_rate: int, source_rate: int | None = None) -> Audio:
     """Anything -> mono float32 Audio at `sample_rate`, one item a clip.
 
-    Arrays and tensors are (S,), (C, S) with 1 or 2 channels, or (B, C, S), at `source_rate` (default: `sample_rate`). Raises
-    InputError that names the fix for everything else.
+    Files are paths, their bytes, or binary file objects (one that can seek is read from its start). Arrays and tensors are (S,),
+    (C, S) with 1 or 2 channels, or (B, C, S), at `source_rate` (default: `sample_rate`): (2, S) is one clip in stereo; two mono
+    clips are a list, or (2, 1, S). Their rate can come with them: `(waveform, rate)` or `(rate, waveform)`, the rate being the
+    number of the two, or a row {"array", "sampling_rate"} as of Hugging Face's datasets, whose {"bytes", "path"} is taken, too.
+    A list is a batch of such. Raises InputError that names the fix for everything else.
     """
-    if isinstance(source, str | Path):
-        return _read_audio(Path(source), mono=True).resample(sample_rate)
     if isinstance(source, np.ndarray | Tensor):
-        return Audio(_wave(source), sample_rate if source_rate is None else source_rate).mono().resample(sample_rate)
+        return Audio(wave_of(source), sample_rate if source_rate is None else source_rate).mono().resample(sample_rate)
     if isinstance(source, Audio):
-        _check_wave(source.waveform)
+        check_wave(source.waveform)
         return Audio(source.waveform.float(), source.sample_rate, source.lengths).mono().resample(sample_rate)
+    if isinstance(source, Mapping):
+        return as_audio(*_row(source, sample_rate))
+    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read"):
+        with AudioFile(cast(AudioFileSource, source)) as file:
+            return read_audio(file).resample(sample_rate)
+    if isinstance(source, tuple) and len(source) == 2 and sum(map(_is_number, source)) == 1:
+        rate, wave = source if _is_number(source[0]) else source[::-1]
+        return as_audio(_array(wave), sample_rate, _checked_rate(rate))
     return Audio.stack([as_audio(item, sample_rate, source_rate) for item in items(source, "audio")])
 
 
-def _check_rate(rate: int) -> None:
-    if not isinstance(rate, int) or rate <= 0:
-        raise InputError(f"sample_rate must be a positive whole number of Hz, got {rate!r}")
-
-
-def _read_audio(path: Path, mono: bool) -> Audio:
-    samples, rate = read_samples(path, mono)
-    _check_wave(samples, f"{path}: ")
-    return Audio(samples, rate)
-
-
-def _wave(source: "np.ndarray[Any, Any] | Tensor") -> Tensor:
-    wave = to_tensor(source)
-    if wave.ndim not in (1, 2, 3):
-        raise InputError(f"audio must be (samples,), (channels, samples) or (batch, channels, samples), got {tuple(wave.shape)}")
-    if wave.ndim > 1 and wave.shape[-2] > 2:
-        raise InputError(
-            f"audio of shape {tuple(wave.shape)} has {wave.shape[-2]} channels: transpose (samples, channels) to "
-            f"(channels, samples), give a batch of mono clips as a list or as (B, 1, S), or mix to mono first"
-        )
-    wave = wave.reshape(*[1] * (3 - wave.ndim), *wave.shape)
-    full = {torch.int16: 32768.0, torch.int32: 2.0**31, torch.uint8: 128.0}
-    if wave.dtype in full:
-        wave = (wave.float() - (128 if wave.dtype == torch.uint8 else 0)) / full[wave.dtype]
-    elif not wave.is_floating_point():
-        raise InputError(f"audio of type {wave.dtype} is not understood; give float in [-1, 1], int16, int32 or uint8")
-    wave = wave.float()
-    _check_wave(wave)
-    return wave
-
-
-def _check_wave(wave: Tensor, where: str = "") -> None:
-    if not wave.numel():
-        raise InputError(f"{where}there is no audio in an array of shape {tuple(wave.shape)}; give at least one sample")
-    low, high = wave.min(), wave.max()  # either is NaN if any sample is
-    if not (low.isfinite() and high.isfinite()):
-        raise InputError(f"{where}{int((~wave.isfinite()).sum())} samples are NaN or infinite; repair or drop the clip")
-    peak = max(-float(low), float(high))
-    if peak > LOUDEST:
-        raise InputError(f"{where}samples reach {peak:.0f}; these look like integers stored as float: divide by 32768")
-
-
-def _resample(wave: Tensor, old: int, new: int) -> Tensor:
-    """(1, C, S) at `old` Hz -> (1, C, ceil(S * new / old)), in pieces that overlap by more than the filter's reach."""
+def _checked_rate(rate: Any) -> int:
     try:
-        from torchaudio.functional import resample
-    except (ImportError, OSError) as error:
-        raise ImportError(
-            f"resampling {old} to {new} Hz needs torchaudio, which does not import here ({error}); install the torchaudio that "
-            f"belongs to the installed torch {torch.__version__}, or give audio at {new} Hz"
-        ) from error
-    divisor = math.gcd(old, new)
-    step_in, step_out = old // divisor, new // divisor
-    size = max(1, round(PIECE * divisor))  # in steps; a step is step_in samples, step_out after
-    margin = 1 + math.ceil(20 * max(step_in, step_out) / step_in / step_out)  # filter reach: about 6 zero crossings
-    total = wave.shape[-1]
-    pieces = []
-    for start in range(0, -(-total // step_in), size):
-        first = max(0, start - margin)
-        piece = resample(wave[..., first * step_in : (start + size + margin) * step_in], old, new)
-        pieces.append(piece[..., (start - first) * step_out : (start - first + size) * step_out])
-    return torch.cat(pieces, dim=-1)[..., : -(-total * new // old)]
+        whole = 0 if isinstance(rate, bool | np.bool_) else operator.index(rate)  # numpy's integers are integers
+    except TypeError:
+        whole = 0
+    if whole <= 0:
+        raise InputError(f"sample_rate must be a positive whole number of Hz, got {rate!r}")
+    return whole
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) or (isinstance(value, np.ndarray | Tensor) and value.ndim == 0)
+
+
+def _array(wave: Any) -> Any:
+    """A list of numbers as an array, anything else as it is."""
+    return np.asarray(wave) if isinstance(wave, list) and wave and _is_number(wave[0]) else wave
+
+
+def _row(row: Mapping[str, Any], sample_rate: int) -> tuple[Any, int, int | None]:
+    """What `as_audio` is called with for a row of a dataset."""
+    if row.get("array") is not None:
+        return _array(row["array"]), sample_rate, _checked_rate(row.get("sampling_rate"))
+    if row.get("bytes") is not None:
+        file = io.BytesIO(row["bytes"])
+        file.name = str(row.get("path") or f"the file of {len(row['bytes']):,} bytes")
+        return file, sample_rate, None
+    if row.get("path") is not None:
+        return row["path"], sample_rate, None
+    raise InputError(
+        f'a row of audio has "array" and "sampling_rate", or "bytes", or "path"; this one has {", ".join(map(str, row))}'
+    )
+
+
+def read_audio(file: AudioFile, mono: bool = True, start: int = 0, count: int | None = None) -> Audio:
+    """`count` samples of an open file from `start` on, by default all, at its rate. Raises InputError, which names the file."""
+    samples = torch.from_numpy(file.read(mono, start, count))
+    if not len(samples):
+        raise InputError(
+            f"{file.name} holds no samples{f' at {start / file.rate:.2f} s' * bool(start)}; record or export it again"
+        )
+    wave = samples[None, None] if mono else samples.T[None].contiguous()
+    check_wave(wave, f"{file.name}: ")
+    return Audio(wave, file.rate)

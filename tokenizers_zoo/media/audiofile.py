@@ -1,59 +1,160 @@
-"""Reading WAV, FLAC, OGG and MP3 files, and noticing those that were cut."""
+"""Reading audio files of every kind that libsndfile decodes: all that is there, and nothing of a file that was cut off.
 
-from pathlib import Path
+A file is a chain of links, mostly of one. `chunks`, `headers`, `ogg` and `mpeg` find them by what a file holds, not by its name
+or the sizes that it declares.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, BinaryIO, TypeAlias, Union
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..errors import InputError
-from ..files import existing
+from . import chunks, headers, mpeg, ogg
+from .bytesource import CutOffError, Link, Source
+from .resampling import HIGHEST, LOWEST
 
-STREAMED = 0x7FFFFFFF  # writers that do not know the length declare this much or more
-BLOCK = 1 << 20  # samples read at a time
-EDGE = 1 << 17  # bytes at either end of a file that tell whether it is whole; an Ogg page has at most 65307
+AudioFileSource: TypeAlias = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO]
+Samples: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
+
+BLOCK = 1 << 20  # values decoded at a time
+UNKNOWN = 1 << 62  # from here on, libsndfile's number of samples stands for an unknown one
+READERS: dict[bytes, Callable[[Source], list[Link]]] = {
+    **dict.fromkeys((b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff"), chunks.links),
+    b"OggS": ogg.links,
+    b"fLaC": headers.flac,
+    b".snd": headers.au,
+    b"dns.": headers.au,
+    b"caff": headers.caf,
+    b"NIST": headers.nist,
+    b"Crea": headers.voc,
+}
 
 
-def read_samples(path: Path, mono: bool) -> tuple[Tensor, int]:
-    """All samples, float32 (1, channels, S), and the rate in Hz; `mono` averages the channels while reading.
+class AudioFile:
+    """An open audio file: its `name`, `rate` in Hz, `channels`, `frames` (samples a channel), and `read`. Close it.
 
-    Raises InputError for damaged, cut and empty files.
+    source: path, bytes, or a binary file object (see Source). Whatever is asked of it raises InputError, which names the file,
+    where it is damaged, cut off, or changes its rate or channels midway.
     """
+
+    def __init__(self, source: AudioFileSource):
+        self.source = Source(source)
+        self.name = self.source.name
+        try:
+            with self._named():
+                self.links = _links(self.source)
+                with _decoder(self.links[0]) as file:
+                    self.rate, self.channels = int(file.samplerate), int(file.channels)
+            if not LOWEST <= self.rate <= HIGHEST:
+                raise InputError(f"{self.name} says that it has {self.rate} Hz; rates are from {LOWEST:,} to {HIGHEST:,}")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "AudioFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file, if it was given as a path."""
+        self.source.close()
+
+    @cached_property
+    def frames(self) -> int:
+        """Samples a channel; counted by decoding where nothing tells."""
+        return sum(self._frames(link) for link in self.links)
+
+    def read(self, mono: bool = True, start: int = 0, count: int | None = None) -> Samples:
+        """(samples,) where `mono` averages the channels, else (samples, channels): `count` from `start` on, or all up to the end.
+
+        Where a seek would not reach just that sample, all before it is decoded, too.
+        """
+        samples: Samples = np.empty((0,) if mono else (0, self.channels), np.float32)
+        with self._named(), np.errstate(invalid="ignore", over="ignore"):  # who asks looks for NaN
+            for block in self._blocks(start):
+                block = (block.mean(1) if mono else block)[: None if count is None else count - len(samples)]
+                done = len(samples)
+                samples.resize((done + len(block), *samples.shape[1:]), refcheck=False)  # an hour never stands twice in memory
+                samples[done:] = block
+                if len(samples) == count:
+                    break
+        return samples
+
+    def _blocks(self, start: int) -> Iterator[Samples]:
+        """Blocks (samples, channels) from `start` on."""
+        for link in self.links:
+            with _decoder(link) as file:
+                if (file.samplerate, file.channels) != (self.rate, self.channels):
+                    raise InputError(
+                        f"{self.name} goes on with {file.channels} channels at {file.samplerate} Hz after {self.channels} "
+                        f"at {self.rate} Hz; split it, or convert its parts to one format"
+                    )
+                at = min(start, file.frames) if link.exact and file.seekable() and len(self.links) == 1 else 0
+                if at:
+                    file.seek(at)
+                file.seekable = lambda: False  # soundfile would seek after each block, which corrupts MP3 of varying bit rate
+                total, start = link.frames or file.frames, start - at
+                while len(block := file.read(BLOCK // self.channels, dtype="float32", always_2d=True)):
+                    at += len(block)
+                    skipped = min(start, len(block))
+                    start -= skipped
+                    if skipped < len(block):
+                        yield block[skipped:]
+                if link.sure and at < total < UNKNOWN:
+                    raise CutOffError(f"{at:,} of {total:,} samples are there")
+
+    def _frames(self, link: Link) -> int:
+        with self._named(), _decoder(link) as file:
+            frames = int(link.frames or file.frames)
+            if link.sure and frames < UNKNOWN:
+                return frames
+            file.seekable = lambda: False
+            return sum(iter(lambda: len(file.read(BLOCK // self.channels, dtype="float32", always_2d=True)), 0))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of one file name it, whoever raises them, so that they are that file's alone."""
+        try:
+            yield
+        except CutOffError as error:
+            raise InputError(f"{self.name} is cut off: {error}; copy or export it again") from error
+        except (RuntimeError, ValueError, OverflowError, OSError, MemoryError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = getattr(error, "error_string", error) or type(error).__name__
+            raise InputError(f"cannot read {self.name} as audio ({reason}); check the file or export it again") from error
+
+
+def _links(source: Source) -> list[Link]:
+    start = mpeg.past_tags(source, 0, source.size)
+    reader = READERS.get(source.read(start, 4))
+    whole = Link(source.view((0, source.size)))
+    if reader and (start == 0 or reader is headers.flac):
+        return reader(source) or [whole]
+    if not mpeg.begins(source) and _is_of_a_rare_kind(whole):
+        return [whole]
+    return mpeg.links(source) or [whole]
+
+
+def _is_of_a_rare_kind(whole: Link) -> bool:
+    """Whether libsndfile knows it; frames of MP3 may be behind junk."""
     import soundfile
 
-    path = existing(path)
-    with path.open("rb") as raw:
-        head = raw.read(EDGE)
-        raw.seek(max(0, path.stat().st_size - EDGE))
-        tail = raw.read()
-    if _is_cut(head, tail, path.stat().st_size):
-        raise InputError(f"{path} is cut off: its end is missing; copy or export it again")
     try:
-        with soundfile.SoundFile(path) as file:
-            shape = (file.frames,) if mono else (file.frames, file.channels)
-            samples, count = np.zeros(shape, np.float32), 0
-            file.seekable = lambda: False  # soundfile would seek after each block, which corrupts MP3 of varying bit rate
-            while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):  # an hour never stands twice in memory
-                samples[count : count + len(block)] = block.mean(1) if mono else block
-                count += len(block)
-            rate = file.samplerate
-            guessed = file.format == "MP3" and b"Xing" not in head and b"Info" not in head  # by the bit rate of its start
-    except (soundfile.SoundFileError, ValueError, MemoryError) as error:
-        raise InputError(f"cannot read {path} as audio ({error}); check the file or export it again") from error
-    if count < len(samples) and not guessed:
-        raise InputError(f"{path} is cut off: {count} of {len(samples)} samples are there; copy or export it again")
-    if not count:
-        raise InputError(f"{path} holds no samples; record or export it again")
-    wave = torch.from_numpy(samples[:count])
-    wave = wave[None, None] if mono else wave.T[None].contiguous()
-    return wave, rate
+        with _decoder(whole) as file:
+            return bool(file.format != "MP3")
+    except soundfile.SoundFileError:
+        return False
 
 
-def _is_cut(head: bytes, tail: bytes, size: int) -> bool:
-    """Whether a WAV or Ogg file is shorter than it says; libsndfile would shorten it silently."""
-    if head[:4] == b"RIFF":
-        return size < int.from_bytes(head[4:8], "little") + 8 < STREAMED
-    if head[:4] == b"OggS":
-        page = tail[max(0, tail.rfind(b"OggS")) :]  # flags at 5, of which 4 marks the last page; at 26 the table of sizes
-        return len(page) < 27 or not page[5] & 4 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
-    return False
+def _decoder(link: Link) -> Any:
+    import soundfile
+
+    link.file.seek(0)
+    return soundfile.SoundFile(link.file)
