@@ -15,9 +15,8 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import soundfile
-
 from tokenizers_zoo.manifest import Row, write_manifest
+from tokenizers_zoo.media import AudioFile
 
 
 def speechocean762(folder: Path) -> Iterable[Row]:
@@ -63,7 +62,8 @@ def main() -> None:
     rows = []
     for name, folder in (corpus.split("=", 1) for corpus in args.corpora):
         for row in CORPORA[name](Path(folder).resolve()):
-            rows.append(dataclasses.replace(row, seconds=soundfile.info(row.path).duration))
+            with AudioFile(row.path) as file:
+                rows.append(dataclasses.replace(row, seconds=file.frames / file.rate))
     write_manifest(args.output, rows)
     for split in sorted({row.split for row in rows}):
         chosen = [row for row in rows if row.split == split]

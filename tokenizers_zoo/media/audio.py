@@ -43,7 +43,7 @@ class Audio:
     """Clips of one sample rate.
 
     waveform: floating (B, C, S), nominally in [-1, 1]; zero past an item's length. sample_rate: Hz. lengths: int64 (B,), valid
-    samples of each item (default: S for all).
+    samples of each item (default: S for all). S is 0 for what a chunk of a stream without a whole frame decodes to.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class Audio:
                 f"a waveform must be a floating tensor (batch, channels, samples), got {described(waveform)}; encode "
                 "takes other arrays as they are: tokenizer.encode(array, sample_rate)"
             )
-        if not waveform.numel():
-            raise InputError(f"there is no audio in a waveform of shape {tuple(waveform.shape)}; give at least one sample")
+        if not len(waveform) or not waveform.shape[1]:
+            raise InputError(f"there is no audio in a waveform of shape {tuple(waveform.shape)}; give at least one clip")
         sample_rate = _checked_rate(sample_rate)
         lengths = None if lengths is None else torch.as_tensor(lengths)
         if lengths is not None and (lengths.is_floating_point() or lengths.dtype == torch.bool):
@@ -65,7 +65,7 @@ class Audio:
         count, samples = len(waveform), waveform.shape[-1]
         self.waveform, self.sample_rate = waveform, sample_rate
         self.lengths = torch.full((count,), samples) if lengths is None else lengths.cpu().long()
-        if self.lengths.shape != (count,) or int(self.lengths.min()) < 1 or int(self.lengths.max()) > samples:
+        if self.lengths.shape != (count,) or int(self.lengths.min()) < min(1, samples) or int(self.lengths.max()) > samples:
             raise InputError(f"lengths must be {count} numbers in 1..{samples}, got {self.lengths.tolist()}")
 
     @classmethod

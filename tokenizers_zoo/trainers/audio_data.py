@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import soundfile
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,10 +11,12 @@ from torch.utils.data import Dataset
 
 from ..errors import InputError
 from ..manifest import Row, of_split, read_manifest
-from ..media import SUFFIXES, Audio
+from ..media import SUFFIXES, AudioFile, read_audio
 from ..teachers.base import Teacher
 from ..teachers.cache import FeatureCache
 from .data import Batch, Draws, MediaData
+
+LONGEST = 1e6  # seconds beyond which a manifest is not believed
 
 
 class AudioData(MediaData):
@@ -80,11 +81,12 @@ class AudioData(MediaData):
         return Draws(choose, self._read, self.seed, self.max_unreadable), int(ends[-1] / self.seconds)
 
     def _seconds(self, row: Row) -> float:
-        if row.seconds:
+        if 0 < row.seconds < LONGEST:
             return row.seconds
         try:
-            return soundfile.info(row.path).duration
-        except (soundfile.SoundFileError, OSError) as error:
+            with AudioFile(row.path) as file:
+                return file.frames / file.rate
+        except (InputError, FileNotFoundError) as error:
             warnings.warn(f"left out: {row.path} ({error})", stacklevel=2)
             return 0.0
 
@@ -106,16 +108,9 @@ class AudioData(MediaData):
 
     def _crop(self, row: Row, seconds: float, where: float) -> tuple[Tensor, float]:
         """Samples (1, S) at our rate, and the second where they start; `where` in 0..1 goes from the first to the last crop."""
-        try:
-            with soundfile.SoundFile(row.path) as file:
-                rate, wanted = file.samplerate, round(seconds * file.samplerate)
-                start = round(where * max(0, file.frames - wanted))
-                file.seek(start)
-                block = file.read(wanted, dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, OSError) as error:
-            raise InputError(f"cannot read {row.path} ({error})") from error
-        if not len(block):
-            raise InputError(f"{row.path} holds no samples at {start / rate:.2f} s")
-        wave = Audio(torch.from_numpy(block.mean(1))[None, None], rate).resample(self.sample_rate).waveform[0]
+        with AudioFile(row.path) as file:
+            wanted = round(seconds * file.rate)
+            start = round(where * max(0, file.frames - wanted))
+            wave = read_audio(file, start=start, count=wanted).resample(self.sample_rate).waveform[0]
         size = round(seconds * self.sample_rate)
-        return F.pad(wave[:, :size], (0, max(0, size - wave.shape[-1]))), start / rate
+        return F.pad(wave[:, :size], (0, max(0, size - wave.shape[-1]))), start / file.rate
