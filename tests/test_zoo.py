@@ -207,9 +207,9 @@ def test_tokens_of_other_weights_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("dm-codec-tiny", {"sample_rate": 8000}, "sample_rate 16000, this dm-codec-tiny has 8000"),
-        ("dm-codec-tiny", {"encoder.hop": 160, "decoder.hop": 160}, "hop 320, this dm-codec-tiny has 160"),
-        ("titok-tiny", {"encoder.image_size": 72, "decoder.image_size": 72}, "image_size 64, this titok-tiny has 72"),
+        ("dm-codec-tiny", {"sample_rate": 8000}, "has sample_rate 8000, these tokens have 16000"),
+        ("dm-codec-tiny", {"encoder.hop": 160, "decoder.hop": 160}, "has hop 160, these tokens have 320"),
+        ("titok-tiny", {"encoder.image_size": 72, "decoder.image_size": 72}, "has image_size 72, these tokens have 64"),
     ],
 )
 def test_tokens_of_another_rate_or_size_are_refused(name: str, change: dict[str, int], message: str) -> None:

@@ -5,13 +5,15 @@ streams. A chunk is run together with its receptive field; chunks that are long 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .blocks.base import AudioDecoder, AudioEncoder
 from .errors import InputError, TokenError
-from .media import Audio
+from .media import Audio, as_wave
 from .tokenizer import AudioTokenizer
 from .tokens import Tokens
 
@@ -26,17 +28,22 @@ class EncoderState:
 
 @torch.no_grad()
 def encode_chunk(
-    tokenizer: AudioTokenizer, chunk: Tensor, state: EncoderState | None = None, last: bool = False
+    tokenizer: AudioTokenizer, chunk: "Tensor | np.ndarray[Any, Any]", state: EncoderState | None = None, last: bool = False
 ) -> tuple[Tokens, EncoderState]:
     """Tokens of the frames that `chunk` completes, and the state for the next chunk.
 
-    chunk: (B, 1, S), any S, at the tokenizer's sample rate; B streams that run side by side. last: an incomplete frame at the
-    end is completed by zeros, as `encode` does. The tokens of all chunks, joined, are those of the whole. Raises InputError for
-    a tokenizer that is not causal.
+    chunk: samples at the tokenizer's rate, an array or tensor as `encode` takes it, (S,), (channels, S) or (B, channels, S); S
+    may be 0; B streams run side by side. last: an incomplete frame at the end is completed by zeros, as `encode` does. The tokens of
+    all chunks, joined (`Tokens.join`), are those of the whole. Raises InputError for a tokenizer that is not causal, and for
+    what `encode` refuses.
     """
     field, hop = _field(tokenizer.encoder, tokenizer.name), tokenizer.hop
-    chunk = chunk.to(tokenizer.device, torch.float32)
-    heard = torch.cat([state.samples, chunk], dim=-1) if state else chunk
+    wave = as_wave(chunk, empty=True).to(tokenizer.device)
+    if state and len(wave) != len(state.samples):
+        raise InputError(
+            f"this chunk is of {len(wave)} streams, those before were of {len(state.samples)}: keep a state for each"
+        )
+    heard = torch.cat([state.samples, wave], dim=-1) if state else wave
     done = state.frames if state else 0
     total = -(-heard.shape[-1] // hop) if last else heard.shape[-1] // hop
     used = heard[..., : total * hop]
@@ -54,17 +61,30 @@ def encode_chunk(
 def decode_chunk(tokenizer: AudioTokenizer, tokens: Tokens, state: Tensor | None = None) -> tuple[Audio, Tensor]:
     """Audio of `tokens`, and the state for the next ones: the last codes (B, K, frames) that those still depend on.
 
-    Raises InputError for a tokenizer that is not causal, TokenError for tokens of another one or of unequal lengths.
+    Tokens without a frame, as short chunks give, are audio without a sample. Raises InputError for a tokenizer that is not
+    causal, TokenError for tokens of another one or of unequal lengths.
     """
     field, hop = _field(tokenizer.decoder, tokenizer.name), tokenizer.hop
     tokens = tokenizer.checked(tokens)
     if len(set(tokens.lengths.tolist())) > 1:
         raise TokenError(f"streams of a batch run side by side, these have {tokens.lengths.tolist()} frames: decode each alone")
-    codes = tokens.codes if state is None else torch.cat([state, tokens.codes], dim=-1)
-    done = codes.shape[-1] - tokens.codes.shape[-1]
-    waveform = tokenizer.decode_latents(tokenizer.discrete().decode(codes))[..., done * hop :].float().cpu()
-    samples = int(tokens.conditions["num_samples"].max()) if "num_samples" in tokens.conditions else waveform.shape[-1]
-    return Audio(waveform[..., :samples], tokenizer.sample_rate), codes[..., max(0, codes.shape[-1] - field) :]
+    codes = tokens.codes[..., : int(tokens.lengths.max())]
+    if state is not None and state.shape[:2] != codes.shape[:2]:
+        raise TokenError(
+            f"these tokens have {tuple(codes.shape[:2])} (streams, codebooks), those before had {tuple(state.shape[:2])}: "
+            f"keep a state for each"
+        )
+    if not codes.shape[-1]:
+        silence = Audio(torch.zeros(len(codes), 1, 0), tokenizer.sample_rate)
+        return silence, codes if state is None else state
+    codes = codes if state is None else torch.cat([state, codes], dim=-1)
+    done = codes.shape[-1] - int(tokens.lengths.max())
+    latents = tokenizer.latents(codes, tokens.spec.codebook_ids)
+    waveform = tokenizer.decode_latents(latents)[..., done * hop :].float().cpu()
+    samples = tokens.conditions.get("num_samples", tokens.lengths * hop).cpu().long().clamp(max=waveform.shape[-1])
+    return Audio(waveform[..., : int(samples.max())], tokenizer.sample_rate, samples), codes[
+        ..., max(0, codes.shape[-1] - field) :
+    ]
 
 
 def _field(block: AudioEncoder | AudioDecoder, name: str) -> int:

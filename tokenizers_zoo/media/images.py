@@ -126,21 +126,19 @@ def _read(source: FileSource, rule: Rule | None, where: float = 0.5) -> Tensor:
     from PIL import Image
 
     with opened(source) as image:
-        size: tuple[float, float] | None = None
+        shrinks = rule is not None and image.format in ("JPEG", "MPO") and not isinstance(source, Image.Image)
+        read = None if shrinks else planes(image)  # before the size is asked for: decoding puts a TIFF upright
         whole = Picture((image.height, image.width), lambda box: [], _orientation(image))
         height, width = int(whole.upright[0]), int(whole.upright[1])
         target = rule(height, width) if rule else (height, width)
-        if rule and not isinstance(source, Image.Image):  # the caller's own image stays as it is
-            size = _draft(image, whole, target)
-        read = planes(image)
-        picture = Picture(size or whole.size, lambda box: read(image.crop(box)), whole.orientation)
+        drafted = _draft(image, whole, target) if shrinks else None  # never the caller's own image
+        plane = read or planes(image)
+        picture = Picture(drafted or whole.size, lambda box: plane(image.crop(box)), whole.orientation)
         return resize_crop(picture, target, where)[None]
 
 
 def _draft(image: "Image", whole: Picture, target: Size) -> tuple[float, float] | None:
-    """Lets a JPEG shrink while it is decoded; its size then, exactly, or None for other files."""
-    if image.format not in ("JPEG", "MPO"):
-        return None
+    """Lets a JPEG shrink while it is decoded; its size then, exactly, or None where it does not."""
     height, width = covering(whole.upright, target)[:: -1 if whole.turned else 1]
     drafted = image.draft(None, (DRAFT * width, DRAFT * height))
     return (drafted[1][3], drafted[1][2]) if drafted else None

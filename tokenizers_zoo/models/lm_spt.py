@@ -53,9 +53,10 @@ class LMSPT(AudioTokenizer):
 
     def check_sizes(self) -> None:
         """The decoder takes the sum of the two halves: each half has its width."""
-        halves = {f"quantizer.{role}.dim": dim for role, dim in self.quantizer.dims.items()} | {"decoder.dim": self.decoder.dim}
-        halves |= {"encoder.semantic.dim": self.encoder.semantic.dim}
-        agree(halves | {"encoder.acoustic.dim": (self.encoder.acoustic or self.encoder.semantic).dim})
+        encoders = {"semantic": self.encoder.semantic, "acoustic": self.encoder.acoustic or self.encoder.semantic}
+        halves = {f"encoder.{role}.dim": half.dim for role, half in encoders.items()}
+        halves |= {f"quantizer.{role}.dim": dim for role, dim in self.quantizer.dims.items()}
+        agree(halves | {"decoder.dim": self.decoder.dim})
 
     @property
     def outputs(self) -> dict[str, nn.Module]:
