@@ -55,15 +55,9 @@ def resize_crop(picture: Picture, target: Size, where: float = 0.5) -> Tensor:
     start = [whole[i] - target[i] - start[i] if flipped[i] else start[i] for i in (0, 1)]
     if picture.turned:  # from here on as it is stored
         whole, target, start = whole[::-1], target[::-1], start[::-1]
-    pixels = np.empty((3, *target), np.float32)
     steps = [side / all_ for side, all_ in zip(picture.size, whole, strict=True)]
-    strip = max(1, int(STRIP / (math.ceil(target[1] * steps[1]) * steps[0])))
-    for row in range(0, target[0], strip):
-        end = min(row + strip, target[0])
-        y = _span(start[0] + row, start[0] + end, steps[0], picture.size[0])
-        x = _span(start[1], start[1] + target[1], steps[1], picture.size[1])
-        _read_strip(picture, pixels[:, row:end], y, x)
-    np.clip(pixels, 0, 1, out=pixels)
+    y, x = (_span(start[i], start[i] + target[i], steps[i], picture.size[i]) for i in (0, 1))
+    pixels = _down(_across(picture, y, x, target[1]), y, target[0]).clip(0, 1)
     if picture.turned:
         pixels = pixels.swapaxes(1, 2)
     return torch.from_numpy(np.ascontiguousarray(pixels[:, :: -1 if flipped[0] else 1, :: -1 if flipped[1] else 1]))
@@ -84,14 +78,25 @@ def _span(start: int, end: int, step: float, side: float) -> _Span:
     return _Span(low, high, max(0, math.floor(low - reach)), min(math.ceil(side), math.ceil(high + reach)))
 
 
-def _read_strip(picture: Picture, pixels: "np.ndarray[Any, Any]", y: _Span, x: _Span) -> None:
+def _across(picture: Picture, y: _Span, x: _Span, width: int) -> "np.ndarray[Any, Any]":
+    """All rows that the filter reads, resized to `width`: (1 or 3, rows, width)."""
     from PIL import Image
 
-    box = (x.low - x.first, y.low - y.first, x.high - x.first, y.high - y.first)
-    count = 0
-    for plane in picture.read((x.first, y.first, x.last, y.last)):
-        resized = Image.fromarray(plane).resize(pixels.shape[:0:-1], Image.Resampling.BICUBIC, box)
-        pixels[count] = np.asarray(resized)
-        count += 1
-    if count == 1:
-        pixels[1:] = pixels[:1]
+    rows = np.empty((3, y.last - y.first, width), np.float32)
+    height, count = max(1, STRIP // (x.last - x.first)), 0
+    for top in range(y.first, y.last, height):
+        bottom = min(top + height, y.last)
+        box = (x.low - x.first, 0, x.high - x.first, bottom - top)
+        for count, plane in enumerate(picture.read((x.first, top, x.last, bottom)), 1):
+            resized = Image.fromarray(plane).resize((width, bottom - top), Image.Resampling.BICUBIC, box)
+            rows[count - 1, top - y.first : bottom - y.first] = np.asarray(resized)
+    return rows[:count]
+
+
+def _down(planes: "np.ndarray[Any, Any]", y: _Span, height: int) -> "np.ndarray[Any, Any]":
+    """Those rows resized to `height`: (3, height, width)."""
+    from PIL import Image
+
+    size, box = (planes.shape[2], height), (0, y.low - y.first, planes.shape[2], y.high - y.first)
+    resized = [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC, box)) for plane in planes]
+    return np.stack(resized * (3 // len(resized)))
