@@ -33,3 +33,4 @@ bench: install
 	$(BIN)/python -m pip install --quiet -c constraints.txt accelerate beartype lion-pytorch matplotlib tensorboard
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/codebooks.py
+	$(BIN)/python benchmarks/photos.py

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import DATA
+from PIL import Image
 from runs import audio_data, image_data
 
 import tokenizers_zoo as tz
+from tokenizers_zoo.media import as_images
 from tokenizers_zoo.trainers.audio_data import AudioData
 from tokenizers_zoo.trainers.data import ResumableSampler
 from tokenizers_zoo.trainers.image_data import ImageData
@@ -110,3 +112,15 @@ def test_validation_is_the_same_every_time() -> None:
     first, second = (next(iter(audio_data().val_dataloader()))["media"] for _ in range(2))
     assert torch.equal(first, second)
     assert first.shape == (2, 1, 16000)
+
+
+def test_photos_are_read_as_for_encoding(tmp_path: Path) -> None:
+    with Image.open(DATA / "coffee.jpg") as image:
+        image.resize((1200, 800)).save(tmp_path / "x.jpg")  # large enough to shrink while it is decoded
+    data = ImageData(str(tmp_path), 32, workers=0)
+    (row,) = data.rows("train")
+    assert torch.equal(data.read_fixed(row, torch.Generator())["media"], as_images(row.path, 32).pixels[0])
+    where, mirror = torch.rand(2, generator=torch.Generator().manual_seed(3)).tolist()
+    drawn = as_images(row.path, 32, where).pixels[0]
+    expected = drawn.flip(-1) if mirror < 0.5 else drawn
+    assert torch.equal(data._read(row, torch.Generator().manual_seed(3))["media"], expected)
