@@ -188,7 +188,7 @@ def test_heic_is_read_with_its_package(tmp_path: Path) -> None:
     heif = pytest.importorskip("pillow_heif")
     heif.register_heif_opener()
     (tmp_path / "x.heic").write_bytes(encoded("HEIF", quality=95))
-    assert (as_images(tmp_path / "x.heic", 64).pixels - EXPECTED).abs().mean() * 255 < 3
+    assert (as_images(tmp_path / "x.heic", 64).pixels - EXPECTED).abs().mean() * 255 < 6  # halves its colour resolution
 
 
 def noise(height: int, width: int) -> np.ndarray:
