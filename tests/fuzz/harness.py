@@ -2,12 +2,14 @@
 
 import contextlib
 import resource
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 import tokenizers_zoo as tz
@@ -20,7 +22,10 @@ CEILING = 4 << 30  # bytes of address space above today's: what asks for more fa
 def fuzz(strategy: SearchStrategy[Any], call: Callable[[Any], Any], examples: int) -> None:
     """Calls with `examples` of a strategy, the same in every run. Raises what one ends in, if it is undocumented or dear."""
 
-    @settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    # Without shrinking: what takes 5 s once would take an hour.
+    checks, phases = list(HealthCheck), [Phase.generate]
+
+    @settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=checks, phases=phases)
     @given(strategy)
     def run(example: Any) -> None:
         frugally(call, example)
@@ -37,10 +42,19 @@ def frugally(call: Callable[[Any], Any], example: Any) -> None:
     """One call. Raises AssertionError if it takes more than SECONDS of processor time or MEGABYTES above what was in use."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak of resident memory is now what is in use
     before, start = _status("VmHWM"), time.process_time()
-    with contextlib.suppress(*DOCUMENTED):
-        call(example)
+    signal.signal(signal.SIGPROF, _stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    try:
+        with contextlib.suppress(*DOCUMENTED):
+            call(example)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     seconds, megabytes = time.process_time() - start, (_status("VmHWM") - before) / 2**20
     assert seconds < SECONDS and megabytes < MEGABYTES, f"{seconds:.1f} s, {megabytes:.0f} MB"  # noqa: PT018  one failure
+
+
+def _stop(*_: Any) -> None:
+    pytest.fail(f"more than {SECONDS} s")
 
 
 def _status(field: str) -> int:
