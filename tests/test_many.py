@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import toys
 from conftest import DATA, small
 
 import tokenizers_zoo as tz
@@ -104,16 +105,36 @@ def test_batches_as_sources_stay_together(codec: tz.Tokenizer) -> None:
     assert len(found["one"]) == 1
 
 
-def test_images_and_what_a_tokenizer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = small("titok-tiny")
-    asked, encode = [], tokenizer.encode
-    monkeypatch.setattr(tokenizer, "takes", ("text",), raising=False)
-    monkeypatch.setattr(tokenizer, "encode", lambda source, text: (asked.extend(text), encode(source))[1])
+def test_captions_go_along() -> None:
+    tokenizer = toys.captioned()
     rows = [Row(DATA / "chelsea.jpg", "a cat"), Row(DATA / "coffee.jpg"), {"media": DATA / "astronaut.jpg", "text": "a woman"}]
-    found = dict(encode_many(tokenizer, rows))
-    assert asked == ["a cat", "", "a woman"]
-    monkeypatch.undo()
+    found = dict(
+        encode_many(tokenizer, [*rows, ("none", {"media": DATA / "chelsea.jpg"}), ("long", Row(DATA / "chelsea.jpg", 13 * "a"))])
+    )
+    assert found[DATA / "chelsea.jpg"] == tokenizer.encode(DATA / "chelsea.jpg", text=["a cat"])
     assert found[DATA / "coffee.jpg"] == tokenizer.encode(DATA / "coffee.jpg")
+    assert found[2] == tokenizer.encode(DATA / "astronaut.jpg", text=["a woman"])
+    assert found["none"] == tokenizer.encode(DATA / "chelsea.jpg")
+    assert isinstance(found["long"], tz.InputError)
+    decoded = dict(decode_many(lambda spec: tokenizer, [(key, tokens) for key, tokens in found.items() if key != "long"]))
+    assert all((decoded[key].pixels - tokenizer.decode(found[key]).pixels).abs().max() < 1e-5 for key in decoded)
+
+
+def test_images_of_several_sizes_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = toys.sized()
+    images = {(h, w): [torch.rand(3, h, w) for _ in range(2)] for h, w in ((8, 16), (16, 8), (24, 24))}
+    sources = [((shape, i), pair[i]) for i in range(2) for shape, pair in images.items()]
+    calls = []
+    for verb in ("encode", "decode"):
+        original = getattr(tokenizer, verb)
+        counted = lambda source, original=original, **how: (calls.append(len(source)), original(source, **how))[1]  # noqa: E731
+        monkeypatch.setattr(tokenizer, verb, counted)
+    found = dict(encode_many(tokenizer, sources, size="source"))
+    decoded = dict(decode_many(lambda spec: tokenizer, found.items()))
+    assert calls == [2, 2, 2, 2, 2, 2]
+    for (shape, i), tokens in found.items():
+        assert tokens == tokenizer.encode(images[shape][i], size="source")
+        assert decoded[shape, i].pixels.shape[-2:] == shape
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def encode_many(
         if isinstance(source, Row):
             source = {"media": source.path, **{name: getattr(source, name) for name in tokenizer.takes}}
         parts = source if isinstance(source, Mapping) and "media" in source else {"media": source}
-        given = {name: parts.get(name) for name in tokenizer.takes}
+        given = {name: parts.get(name, "") for name in tokenizer.takes}
         if isinstance(tokenizer, AudioTokenizer):
             audio = as_audio(parts["media"], tokenizer.sample_rate)
             return _Item(audio, len(audio), audio.waveform.shape[-1] / audio.sample_rate, (), given)
@@ -97,7 +97,8 @@ def decode_many(
         tokens = source if isinstance(source, Tokens) else Tokens.from_bytes(source) if isinstance(source, bytes) else None
         tokens = Tokens.load(source) if tokens is None else tokens
         seconds = tokens.codes.shape[-1] / tokens.spec.frame_rate if tokens.spec.frame_rate else IMAGE
-        return _Item(tokens, len(tokens), seconds, (tokens.spec, *sorted(tokens.conditions)), {})
+        size = tuple(tuple(tokens.conditions[name][:1].tolist()) for name in ("height", "width") if name in tokens.conditions)
+        return _Item(tokens, len(tokens), seconds, (tokens.spec, size, *sorted(tokens.conditions)), {})
 
     def run(items: Sequence["_Item"]) -> Sequence[Audio | Images]:
         tokens = Tokens.cat([item.media for item in items])
