@@ -125,6 +125,19 @@ def test_mistakes_in_training_verbs_are_short(capsys: pytest.CaptureFixture[str]
     assert len(lines) < 6
 
 
+def test_start_up_imports_nothing_that_encoding_does_not_need(tmp_path: Path) -> None:
+    """Each of these takes a second or more."""
+    code = f"""
+import sys
+from tokenizers_zoo.cli import main
+assert main(["encode", "dm-codec-tiny", {str(CLIP)!r}, "-o", sys.argv[1]]) == 0
+heavy = "lightning librosa pystoi scipy sympy torchaudio torch._dynamo transformers triton vector_quantize_pytorch"
+print([name for name in heavy.split() if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.tok")], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         run("--version")

@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from .base import nearest
 
@@ -75,7 +76,7 @@ class MovingAverageCodebook(nn.Module):
         slot = (dead.cumsum(0) - 1).clamp(min=0)  # dead rows take candidates in turn; those for whom none is left wait a step
         self._replace(dead & (there[slot, 0] > 0), candidates[slot], uniform)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @_disable_dynamo  # torch.compiler.disable would import the compiler for everybody: a second
     @torch.no_grad()
     def start(self, vectors: Tensor) -> None:
         """k-means over (N, dim), unless the codebook has started."""
