@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -334,3 +335,14 @@ def test_a_header_sets_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     wide = np.zeros((10, 1000), np.float32)
     assert AudioFile(encoded("WAV", samples=wide)).read(mono=False).shape == (10, 1000)
     assert max(asked) <= audiofile.BLOCK
+
+
+def test_a_long_file_hardly_stands_twice_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audiofile, "BLOCK", 10_000)
+    data = encoded("FLAC", samples=np.tile(SAMPLES, 50))
+    read(data)
+    tracemalloc.start()
+    samples = read(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * samples.nbytes

@@ -4,7 +4,9 @@ Ratios of small numbers, as between all usual rates (8, 11.025, 12, 16, 22.05, 2
 torchaudio's windowed sinc (the samples are those of torchaudio.functional.resample; within 2e-6 where the ratio is whole). Its
 kernel has as many entries as the product of the two numbers, for 16,001 to 16,000 Hz 256 million; such ratios go through soxr.
 Its filter is steeper: where torchaudio's begins to close, at 6.7 kHz for 16 kHz, soxr's is still open. On the speech of
-tests/data, read as 16,001, 15,999 or 11,027 Hz, what differs is 44 to 65 dB below the signal.
+tests/data, read as 16,001, 15,999 or 11,027 Hz, what differs is 44 to 65 dB below the signal. At 15,900 Hz, where both can run,
+half of dm-codec-tiny's codes are others (its later codebooks tell noise apart), and STOI of what it decodes moves by 0.0015 at
+most, lm-spt-tiny's by 0.0031.
 """
 
 import math
