@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -181,7 +182,15 @@ def test_two_rows_are_stereo_and_a_list_is_two_clips() -> None:
     assert as_audio(list(two), RATE).waveform.shape == as_audio(two[:, None], RATE).waveform.shape == (2, 1, 1000)
 
 
+class Decoder:
+    """Stands for torchcodec's."""
+
+    def get_all_samples(self) -> SimpleNamespace:
+        return SimpleNamespace(data=torch.from_numpy(SAMPLES)[None], sample_rate=8000)
+
+
 PAIRS = {
+    "as datasets decode": Decoder(),
     "as torchaudio.load": (torch.from_numpy(SAMPLES)[None], 8000),
     "as soundfile.read": (SAMPLES, np.int32(8000)),
     "as scipy.io.wavfile.read": (8000, (SAMPLES * 32_768).round().astype(np.int16)),

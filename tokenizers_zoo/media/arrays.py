@@ -12,7 +12,7 @@ from ..errors import InputError
 
 def items(source: Any, what: str) -> Sequence[Any]:
     """A list of sources of `what` ("audio" or "images"). Raises InputError for everything else."""
-    kinds = "paths, numpy arrays, tensors, PIL images" if what == "images" else "paths, numpy arrays, tensors, Audio"
+    kinds = "paths, numpy arrays, tensors, PIL images" if what == "images" else "paths, numpy arrays, tensors, Audio, files"
     if not isinstance(source, list | tuple):
         raise InputError(f"cannot take {what} from a {type(source).__name__}; give {kinds}, or a list of them")
     if not source:

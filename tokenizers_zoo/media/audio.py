@@ -148,8 +148,8 @@ def as_audio(source: AudioSource, sample_rate: int, source_rate: int | None = No
     Files are paths, their bytes, or binary file objects (one that can seek is read from its start). Arrays and tensors are (S,),
     (C, S) with 1 or 2 channels, or (B, C, S), at `source_rate` (default: `sample_rate`): (2, S) is one clip in stereo; two mono
     clips are a list, or (2, 1, S). Their rate can come with them: `(waveform, rate)` or `(rate, waveform)`, the rate being the
-    number of the two, or a row {"array", "sampling_rate"} as of Hugging Face's datasets, whose {"bytes", "path"} is taken, too.
-    A list is a batch of such. Raises InputError that names the fix for everything else.
+    number of the two, or a row {"array", "sampling_rate"} as of Hugging Face's datasets, whose {"bytes", "path"} and decoders
+    are taken, too. A list is a batch of such. Raises InputError that names the fix for everything else.
     """
     if isinstance(source, np.ndarray | Tensor):
         return Audio(wave_of(source), sample_rate if source_rate is None else source_rate).mono().resample(sample_rate)
@@ -158,6 +158,9 @@ def as_audio(source: AudioSource, sample_rate: int, source_rate: int | None = No
         return Audio(source.waveform.float(), source.sample_rate, source.lengths).mono().resample(sample_rate)
     if isinstance(source, Mapping):
         return as_audio(*_row(source, sample_rate))
+    if hasattr(source, "get_all_samples"):  # torchcodec's decoder, which newer datasets put in a row
+        samples = cast(Any, source).get_all_samples()
+        return as_audio(samples.data, sample_rate, samples.sample_rate)
     if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read"):
         with AudioFile(cast(AudioFileSource, source)) as file:
             return read_audio(file).resample(sample_rate)

@@ -47,7 +47,7 @@ class AudioFile:
         try:
             with self._named():
                 self.links = _links(self.source)
-                with _decoder(self.links[0]) as file:
+                with _decoder(self.source, self.links[0]) as file:
                     self.rate, self.channels = int(file.samplerate), int(file.channels)
             if not LOWEST <= self.rate <= HIGHEST:
                 raise InputError(f"{self.name} says that it has {self.rate} Hz; rates are from {LOWEST:,} to {HIGHEST:,}")
@@ -89,7 +89,7 @@ class AudioFile:
     def _blocks(self, start: int) -> Iterator[Samples]:
         """Blocks (samples, channels) from `start` on."""
         for link in self.links:
-            with _decoder(link) as file:
+            with _decoder(self.source, link) as file:
                 if (file.samplerate, file.channels) != (self.rate, self.channels):
                     raise InputError(
                         f"{self.name} goes on with {file.channels} channels at {file.samplerate} Hz after {self.channels} "
@@ -110,7 +110,7 @@ class AudioFile:
                     raise CutOffError(f"{at:,} of {total:,} samples are there")
 
     def _frames(self, link: Link) -> int:
-        with self._named(), _decoder(link) as file:
+        with self._named(), _decoder(self.source, link) as file:
             frames = int(link.frames or file.frames)
             if link.sure and frames < UNKNOWN:
                 return frames
@@ -134,27 +134,26 @@ class AudioFile:
 def _links(source: Source) -> list[Link]:
     start = mpeg.past_tags(source, 0, source.size)
     reader = READERS.get(source.read(start, 4))
-    whole = Link(source.view((0, source.size)))
+    whole = Link(((0, source.size),))
     if reader and (start == 0 or reader is headers.flac):
         return reader(source) or [whole]
-    if not mpeg.begins(source) and _is_of_a_rare_kind(whole):
+    if not mpeg.begins(source) and _is_of_a_rare_kind(source, whole):
         return [whole]
     return mpeg.links(source) or [whole]
 
 
-def _is_of_a_rare_kind(whole: Link) -> bool:
+def _is_of_a_rare_kind(source: Source, whole: Link) -> bool:
     """Whether libsndfile knows it; frames of MP3 may be behind junk."""
     import soundfile
 
     try:
-        with _decoder(whole) as file:
+        with _decoder(source, whole) as file:
             return bool(file.format != "MP3")
     except soundfile.SoundFileError:
         return False
 
 
-def _decoder(link: Link) -> Any:
+def _decoder(source: Source, link: Link) -> Any:
     import soundfile
 
-    link.file.seek(0)
-    return soundfile.SoundFile(link.file)
+    return soundfile.SoundFile(source.view(link))

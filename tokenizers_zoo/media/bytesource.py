@@ -2,7 +2,9 @@
 
 import io
 import os
+import re
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -24,14 +26,16 @@ class CutOffError(ValueError):
 class Link:
     """What a decoder takes as one file, of those that follow each other in a source.
 
-    exact: whether a seek reaches just the sample that was asked for. sure: whether the length is known before all is decoded.
-    frames: the length in samples, where the decoder is wrong about it.
+    parts: of that file, in their order. exact: whether a seek reaches just the sample that was asked for. sure: whether the
+    length is known before all is decoded. frames: the length in samples, where the decoder is wrong about it. pretended: bytes
+    that the file says it has, if they are more.
     """
 
-    file: BinaryIO
+    parts: tuple[Part, ...]
     exact: bool = True
     sure: bool = True
     frames: int | None = None
+    pretended: int = 0
 
 
 class Source:
@@ -87,27 +91,25 @@ class Source:
             count -= len(piece)
         return b"".join(pieces)
 
-    def find(self, pattern: bytes, start: int, stop: int | None = None) -> int:
-        """Where `pattern` is next, -1 if nowhere."""
-        stop = self.size if stop is None else stop
+    def find(self, pattern: re.Pattern[bytes], start: int, stop: int | None = None) -> Iterator[int]:
+        """Where `pattern`, of 8 bytes at most, stands from `start` on. It is read in pieces that grow: the next may be near."""
+        stop, size = self.size if stop is None else stop, 1 << 12
         while start < stop:
-            piece = self.load(start, min(1 << 20, stop - start))
-            if (at := piece.find(pattern)) >= 0:
-                return start + at
-            start += max(1, len(piece) - len(pattern) + 1) if start + len(piece) < stop else stop
-        return -1
+            piece = self.load(start, min(size + 8, stop - start))
+            yield from (start + match.start() for match in pattern.finditer(piece) if match.start() < size)
+            start, size = start + size, min(2 * size, 1 << 20)
 
-    def view(self, *parts: Part, pretended: int = 0) -> BinaryIO:
-        """The parts in their order, as a file; one that says that it has `pretended` bytes, if they are more."""
-        return io.BufferedReader(_View(self, parts, pretended), WINDOW)
+    def view(self, link: Link) -> BinaryIO:
+        """A link as a file of its own."""
+        return io.BufferedReader(_View(self, link), WINDOW)
 
 
 class _View(io.RawIOBase):
-    def __init__(self, source: Source, parts: tuple[Part, ...], pretended: int):
-        self.source, self.parts, self.position = source, parts, 0
-        sizes = [len(part) if isinstance(part, bytes) else part[1] - part[0] for part in parts]
+    def __init__(self, source: Source, link: Link):
+        self.source, self.parts, self.position = source, link.parts, 0
+        sizes = [len(part) if isinstance(part, bytes) else part[1] - part[0] for part in link.parts]
         self.ends = list(accumulate(sizes, initial=0))
-        self.size = max(self.ends[-1], pretended)
+        self.size = max(self.ends[-1], link.pretended)
 
     def readable(self) -> bool:
         return True

@@ -129,7 +129,7 @@ def _rebuilt(source: Source, form: bytes, order: Order, kept: bytes, body: tuple
         magic, kept = b"RF64", b"ds64" + struct.pack("<IQQQI", 28, outer + 36, size, 0, 0) + kept
     outer, size = min(outer, 0xFFFFFFFF), min(size, 0xFFFFFFFF)
     header = magic + outer.to_bytes(4, order) + form + kept + head[:4] + size.to_bytes(4, order) + head[4:]
-    return [Link(source.view(header, (start, stop)))]
+    return [Link((header, (start, stop)))]
 
 
 def _wave64(source: Source) -> list[Link]:

@@ -5,7 +5,7 @@ import re
 from .bytesource import CutOffError, Link, Source
 from .chunks import extent
 
-FLAC = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # a file starts with its STREAMINFO
+FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # the mark, and the head of the STREAMINFO
 
 
 def au(source: Source) -> list[Link]:
@@ -15,7 +15,7 @@ def au(source: Source) -> list[Link]:
     start, size = int.from_bytes(head[4:8], order), int.from_bytes(head[8:12], order)  # type: ignore[arg-type]
     stop = extent(source, start, size, False, lambda at: at == source.size)
     length = min(stop - start, 0xFFFFFFFF).to_bytes(4, order)  # type: ignore[arg-type]
-    return [Link(source.view(head[:8] + length, (12, stop)))]
+    return [Link((head[:8] + length, (12, stop)))]
 
 
 def caf(source: Source) -> list[Link]:
@@ -27,8 +27,8 @@ def caf(source: Source) -> list[Link]:
             start = position + 16
             stop = extent(source, start, size - 4, False, lambda at: at == source.size or source.read(at, 4).isalnum())
             if stop == start + size - 4:
-                return [Link(source.view((0, source.size)))]
-            return [Link(source.view((0, position + 4), (stop - start + 4).to_bytes(8, "big"), (position + 12, stop)))]
+                return [Link(((0, source.size),))]
+            return [Link(((0, position + 4), (stop - start + 4).to_bytes(8, "big"), (position + 12, stop)))]
         if size < 0:
             break
         position += 12 + size
@@ -40,16 +40,11 @@ def flac(source: Source) -> list[Link]:
     stop = source.size
     if source.read(stop - 128, 3) == b"TAG":
         stop -= 128
-    starts = []
-    for magic in FLAC:
-        at = -1
-        while (at := source.find(magic, at + 1, stop)) >= 0:
-            starts.append(at)
-    starts.sort()
+    starts = list(source.find(FLAC, 0, stop))
     found = []
     for start, end in zip(starts, [*starts[1:], stop], strict=True):
         known = int.from_bytes(source.read(start + 21, 5), "big") & 0xFFFFFFFFF > 0
-        found.append(Link(source.view((start, end)), exact=known, sure=known))
+        found.append(Link(((start, end),), exact=known, sure=known))
     return found
 
 
@@ -61,7 +56,7 @@ def nist(source: Source) -> list[Link]:
     size = values.get(b"sample_count", 0) * values.get(b"channel_count", 1) * values.get(b"sample_n_bytes", 0)
     if words and b"shorten" not in head:
         extent(source, int(words[1]), size, False, lambda at: True)
-    return [Link(source.view((0, source.size)))]
+    return [Link(((0, source.size),))]
 
 
 def voc(source: Source) -> list[Link]:
@@ -71,4 +66,4 @@ def voc(source: Source) -> list[Link]:
         position += 4 + int.from_bytes(head[1:], "little")
     if position > source.size:
         raise CutOffError(f"{source.size:,} of {position:,} bytes are there")
-    return [Link(source.view((0, source.size)))]
+    return [Link(((0, source.size),))]

@@ -5,6 +5,7 @@ headers here, tags and junk between them are left out, and where the number is m
 that is too long for the decoder to stop early.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ KBITS = {  # kbit/s by (MPEG 1, layer)
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 RATES = (44_100, 48_000, 32_000)
+HEADER = re.compile(rb"(?=\xff[\xe2-\xff][\x10-\xef])", re.DOTALL)  # what may be one
 JUNK = 1 << 20  # bytes that are searched for the next frame
 LARGEST = 4096  # bytes of a frame, and more
 
@@ -76,12 +78,12 @@ def header(data: bytes) -> Header | None:
 def begins(source: Source) -> bool:
     """Whether the first byte, or the first one after tags, is that of a frame."""
     start = past_tags(source, 0, source.size)
-    return _sync(source, start, source.size) == start
+    return _sync(source, start, source.size, 4) == start
 
 
 def links(source: Source, start: int = 0, stop: int | None = None) -> list[Link]:
     """A link for each file that was written there. Raises CutOffError where frames that a tag counts, or parts of one, miss."""
-    return [_link(source, run) for run in _runs(source, start, source.size if stop is None else stop)]
+    return [_link(run) for run in _runs(source, start, source.size if stop is None else stop)]
 
 
 def _runs(source: Source, start: int, stop: int) -> list[Run]:
@@ -117,20 +119,17 @@ def _frames(source: Source, start: int, stop: int) -> Iterator[tuple[int, Header
         position += head.size
 
 
-def _sync(source: Source, start: int, stop: int) -> int | None:
+def _sync(source: Source, start: int, stop: int, room: int = JUNK) -> int | None:
     """The next place where a frame begins that two others follow, or the end."""
-    data = source.load(start, min(stop - start, JUNK))
-    at = -1
-    while (at := data.find(b"\xff", at + 1)) >= 0:
-        head = header(data[at : at + 4])
-        position, count = start + at, 0
+    for at in source.find(HEADER, start, min(stop, start + room)):
+        position, count, head = at, 0, header(source.read(at, 4))
         while head and count < 3 and position < stop:
             following = header(source.read(position, 4))
             if not following or (head.bits ^ following.bits) & SAME:
                 break
             position, count = past_tags(source, position + following.size, stop), count + 1
-        if count == 3 or (count and (position == stop or (position > stop and at == 0))):
-            return start + at
+        if count == 3 or (count and (position == stop or (position > stop and at == start))):
+            return at
     return None
 
 
@@ -166,12 +165,12 @@ def _tag(frame: bytes, head: Header) -> Tag | None:
     return None
 
 
-def _link(source: Source, run: Run) -> Link:
+def _link(run: Run) -> Link:
     tag = run.tag or Tag(0, 0, own=False)
     there = sum(stop - start for start, stop in ([run.place] if run.place else []) + run.spans)
     if run.frames < tag.frames and not 0 < tag.bytes <= there:
         raise CutOffError(f"{run.frames:,} of {tag.frames:,} frames are there")
     if run.place and tag.own and run.frames == tag.frames:
-        return Link(source.view(run.place, *run.spans), exact=False)
-    view = source.view(*run.spans, pretended=LARGEST * run.frames)
-    return Link(view, exact=False, frames=run.frames * run.header.samples)
+        return Link((run.place, *run.spans), exact=False)
+    frames = run.frames * run.header.samples
+    return Link(tuple(run.spans), exact=False, frames=frames, pretended=LARGEST * run.frames)

@@ -4,6 +4,7 @@ libsndfile reads the first stream alone, and takes a last page that does not say
 ends, for less than it holds. Its seek in Vorbis misses near the end.
 """
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from .bytesource import CutOffError, Link, Source
 
-MAGIC = b"OggS"
+MAGIC, NEXT = b"OggS", re.compile(rb"OggS")
 FLAC = b"\x7fFLAC"  # begins the first packet; after nine bytes comes what a FLAC file holds
 BEGINS, ENDS = 2, 4  # flags of a page
 PACKET = 8192  # samples in a packet at most (Vorbis; Opus has 5760)
@@ -59,8 +60,7 @@ def _pages(source: Source) -> Iterator[tuple[int, int]]:
         else:
             if MAGIC.startswith(head[:4]) or (page := source.load(before, position - before)) != _summed(page):
                 raise CutOffError("a page is not whole")
-            following = source.find(MAGIC, position)
-            position = following if following >= 0 else source.size
+            position = next(source.find(NEXT, position), source.size)
 
 
 def _link(source: Source, stream: Stream) -> Link:
@@ -70,16 +70,16 @@ def _link(source: Source, stream: Stream) -> Link:
         sizes = [27 + source.read(begin + 26, 1)[0] for begin, _ in stream.pages]
         parts = [(begin + size, end) for size, (begin, end) in zip(sizes, stream.pages, strict=True)]
         parts[0] = (parts[0][0] + 9, parts[0][1])
-        return Link(source.view(*parts), exact=False)
+        return Link(tuple(parts), exact=False)
     page = bytearray(source.load(start, stop - start))
     known = page[6:14] != b"\xff" * 8
     if (page[5] & ENDS and known) or len(stream.serials) > 1:
-        return Link(source.view((first, stop)), exact=False)
+        return Link(((first, stop),), exact=False)
     page[5] |= ENDS
     if not known:
         packets = sum(lace < 255 for lace in page[27 : 27 + page[26]])
         page[6:14] = struct.pack("<q", stream.sample + PACKET * packets)
-    return Link(source.view((first, start), _summed(page)), exact=False, sure=known)
+    return Link(((first, start), _summed(page)), exact=False, sure=known)
 
 
 def _summed(page: bytes | bytearray) -> bytes:
