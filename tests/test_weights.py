@@ -134,7 +134,7 @@ def test_loading_draws_no_random_numbers() -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    with Unfilled():
+    with Unfilled(10_000):
         torch.nn.Linear(3, 3), torch.nn.LSTM(3, 3), torch.nn.Conv1d(3, 3, 3)
         assert torch.nn.Buffer(torch.zeros(3)).normal_().abs().sum() > 0  # buffers are filled
         torch.manual_seed(3)

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import itertools
 import numbers
 import pkgutil
 import types
@@ -20,6 +21,7 @@ Assembly = dict[str, Any]
 Kinds = tuple[type[nn.Module], ...]
 Class = TypeVar("Class", bound=type[nn.Module])
 
+MOST, DEEPEST = 10_000, 64  # values of an assembly, and how far one may lie in another
 ROOMS = ("blocks", "quantizers", "models")
 WRONG = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError, Warning)
 _registered: dict[str, type[nn.Module]] = {}
@@ -101,11 +103,14 @@ def _arguments(part: Assembly) -> dict[str, Any]:
     return arguments
 
 
-def _copied(value: Any) -> Any:
-    """A copy in which nothing stands twice: YAML's anchors give one dict in two places."""
+def _copied(value: Any, depth: int = 0, count: Iterator[int] | None = None) -> Any:
+    """A copy in which nothing stands twice: YAML's anchors give one dict in two places, a few lines of them billions."""
+    count = itertools.count() if count is None else count
+    if depth > DEEPEST or next(count) > MOST:
+        raise WeightsError(f"an assembly has at most {MOST} values, nested {DEEPEST} deep; this one unfolds to more")
     if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _copied(item, depth + 1, count) for key, item in value.items()}
+    return [_copied(item, depth + 1, count) for item in value] if isinstance(value, list | tuple) else value
 
 
 def build(config: Any, kinds: Kinds = (), where: str = "the assembly") -> Any:
@@ -124,11 +129,21 @@ def build(config: Any, kinds: Kinds = (), where: str = "the assembly") -> Any:
 
 
 class Unfilled(TorchFunctionMode):
-    """A context in which new parameters get no random start, because weights are about to replace them; buffers are as ever."""
+    """A context in which new parameters get no random start, because weights are about to replace them; buffers are as ever.
+
+    steps: of torch that building may take; a config that asks for more than the weights can be meant for is refused early.
+    """
 
     RANDOM = frozenset(("uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"))
 
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
     def __torch_function__(self, function: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.steps -= 1
+        if self.steps < 0:
+            raise WeightsError("the config builds far more than these weights fill; copy or download the folder again")
         kwargs = kwargs or {}
         filled = args[0] if args else kwargs.get("tensor")
         if isinstance(filled, nn.Parameter) and getattr(function, "__name__", "") in self.RANDOM:

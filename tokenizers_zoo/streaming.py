@@ -33,9 +33,9 @@ def encode_chunk(
     """Tokens of the frames that `chunk` completes, and the state for the next chunk.
 
     chunk: samples at the tokenizer's rate, an array or tensor as `encode` takes it, (S,), (channels, S) or (B, channels, S); S
-    may be 0; B streams run side by side. last: an incomplete frame at the end is completed by zeros, as `encode` does. The tokens of
-    all chunks, joined (`Tokens.join`), are those of the whole. Raises InputError for a tokenizer that is not causal, and for
-    what `encode` refuses.
+    may be 0; B streams run side by side. last: an incomplete frame at the end is completed by zeros, as `encode` does. The
+    tokens of all chunks, joined (`Tokens.join`), are those of the whole. Raises InputError for a tokenizer that is not causal,
+    and for what `encode` refuses.
     """
     field, hop = _field(tokenizer.encoder, tokenizer.name), tokenizer.hop
     wave = as_wave(chunk, empty=True).to(tokenizer.device)

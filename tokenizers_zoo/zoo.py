@@ -121,7 +121,7 @@ def _load(folder: Path) -> Tokenizer:
     config, state = read_folder(folder)
     if not config.keys() >= {"name", "class_path", "init_args"} or not isinstance(config["name"], str):
         raise WeightsError(f"{folder / CONFIG} needs name, class_path and init_args")
-    with Unfilled():
+    with Unfilled(1000 + 100 * len(state)):
         tokenizer = build(config, config["name"])
     if unsaved(tokenizer):  # a frozen helper may have a start of its own
         tokenizer = build(config, config["name"])

@@ -1,10 +1,10 @@
 """The words of the command line."""
 
 import argparse
+from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from .. import __version__
 from . import convert, verbs
 
 TRAINING = {
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
 def build() -> argparse.ArgumentParser:
     """The parser of all verbs; `args.run(args)` does what was asked for."""
     parser = Parser("tokenizers-zoo", description="Speech and images as discrete tokens.", epilog=EXITS)
-    parser.add_argument("--version", action="version", version=f"tokenizers-zoo {__version__}")
+    parser.add_argument("--version", action="version", version=f"tokenizers-zoo {version('tokenizers-zoo')}")
     verbs_ = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, run: object, text: str) -> argparse.ArgumentParser:

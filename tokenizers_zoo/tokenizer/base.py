@@ -152,7 +152,7 @@ class Tokenizer(Part, ABC):
         """
         config, state = self.config, plain_state(self)
         if not unsaved(self):  # a frozen helper would have to be found for it
-            with Unfilled():
+            with Unfilled(1000 + 100 * len(state)):
                 again = plain_state(build(config))
             compare(shapes(again), shapes(state), f"the config of {self.name}, because a part was changed after it was built")
         facts: dict[str, Any] = {"name": self.name, "license": self.license, **config}
