@@ -39,10 +39,10 @@ def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
         ("lm-spt-tiny", "sense_and_sensibility_0880.wav", "wav"),
         ("titok-tiny", "chelsea.jpg", "png"),
     ):
-        run("-m", "tokenizers_zoo", "encode", name, DATA / source, "-o", "x.tok", env=env)
-        run("-m", "tokenizers_zoo", "decode", "x.tok", "-o", f"x.{suffix}", env=env)
+        run("-m", "tokenizers_zoo", "encode", name, DATA / source, "-o", f"{name}.tok", env=env)
+        run("-m", "tokenizers_zoo", "decode", f"{name}.tok", "-o", f"x.{suffix}", env=env)
         assert (tmp_path / f"x.{suffix}").stat().st_size > 1000
-        assert tz.Tokens.load(tmp_path / "x.tok") == tz.load(name).encode(DATA / source)
+        assert tz.Tokens.load(tmp_path / f"{name}.tok") == tz.load(name).encode(DATA / source)
 
 
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             return create(name, **overrides)
 
     monkeypatch.setattr(tz, "create", meta)
-    monkeypatch.setattr(tz, "load_official", lambda variant, source: meta(variant))
+    monkeypatch.setattr(tz, "load_official", lambda variant, *source: meta(variant))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(blocks) >= 2
     names: dict[str, object] = {}

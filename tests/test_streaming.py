@@ -70,6 +70,9 @@ def test_chunks_shorter_than_a_frame_are_valid_on_both_sides(live: tz.AudioToken
         audio, spoken = decode_chunk(live, tokens, spoken)
         pieces.append(tokens)
         sound.append(audio.waveform)
+    assert not sound[0].numel()
+    with pytest.raises(tz.InputError, match="no audio"):
+        live.encode(tz.Audio(sound[0], 16_000))
     whole = live.encode(wave)
     assert tz.Tokens.join(pieces) == whole
     torch.testing.assert_close(torch.cat(sound, dim=-1), live.decode(whole).waveform, rtol=0, atol=1e-4)

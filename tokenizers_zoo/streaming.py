@@ -65,7 +65,7 @@ def decode_chunk(tokenizer: AudioTokenizer, tokens: Tokens, state: Tensor | None
     causal, TokenError for tokens of another one or of unequal lengths.
     """
     field, hop = _field(tokenizer.decoder, tokenizer.name), tokenizer.hop
-    tokens = tokenizer.checked(tokens)
+    tokens = tokenizer.checked(tokens, empty=True)
     if len(set(tokens.lengths.tolist())) > 1:
         raise TokenError(f"streams of a batch run side by side, these have {tokens.lengths.tolist()} frames: decode each alone")
     codes = tokens.codes[..., : int(tokens.lengths.max())]

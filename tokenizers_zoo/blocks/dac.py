@@ -75,7 +75,7 @@ class DACEncoder(AudioEncoder):
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """waveform (B, 1, S), lengths (B,) in samples -> (B, T, dim)."""
-        x, lengths = self.layers[0](waveform, lengths)
+        x, lengths = self.layers[0](waveform.to(next(self.parameters()).dtype), lengths)
         for stage, stride in zip(self.layers[1:-2], self.strides, strict=True):
             x, lengths = in_tiles(stage, x, lengths, stride, 1, REACH) if self.complete else stage(x, lengths)
         return self.layers[-2:](x, lengths)[0].transpose(1, 2)

@@ -97,7 +97,7 @@ class SEANetEncoder(AudioEncoder):
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """waveform (B, channels, S), lengths (B,) in samples -> (B, T, dim)."""
-        x, last = waveform, 0
+        x, last = waveform.to(next(self.parameters()).dtype), 0
         for first, last, stride in self.stages:
             x, lengths = in_tiles(self.layers[first:last], x, lengths, stride, 1, CONTEXT)
         return self.layers[last:](x, lengths)[0].transpose(1, 2)

@@ -64,13 +64,10 @@ class STFTEncoder(AudioEncoder):
     that both loudness and phase are visible at a scale that a network can use.
     """
 
-    window: Tensor
-
     def __init__(self, dim: int, hop: int, n_fft: int, width: int, depth: int, group: int = 1, causal: bool = False):
         super().__init__()
         self.dim, self.hop, self.n_fft, self.causal = dim, hop, n_fft, causal
         self.group, self.stride = group, _stride(hop, group)
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.stack = ConvNeXtStack(3 * (n_fft // 2 + 1), width, depth, causal)
         self.out_proj = nn.Linear(group * width, dim)
         self.receptive_field = _latents_in_reach(self.stack, n_fft, self.stride, group)
@@ -78,10 +75,15 @@ class STFTEncoder(AudioEncoder):
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """waveform (B, 1, S), lengths (B,) in samples -> (B, T, dim)."""
         frames = None if lengths is None else -(-lengths // self.stride)
-        features = self.features(zero_past(waveform, lengths)[:, 0])
+        features = self.features(zero_past(waveform, lengths)[:, 0]).to(self.out_proj.weight.dtype)
         x = zero_past(self.stack(features, frames).transpose(1, 2), frames)
         x = F.pad(x, (0, -x.shape[-1] % self.group))
         return self.out_proj(rearrange(x, "b c (t g) -> b t (g c)", g=self.group))
+
+    @property
+    def window(self) -> Tensor:
+        """Hann's, (n_fft,), float32 whatever the weights are."""
+        return torch.hann_window(self.n_fft, device=self.out_proj.weight.device)
 
     def features(self, waveform: Tensor) -> Tensor:
         """(B, S) -> (B, 3 * (n_fft / 2 + 1), ceil(S / stride)); a frame is centred on its samples; causal: ends with them."""
@@ -89,22 +91,19 @@ class STFTEncoder(AudioEncoder):
         margin = self.n_fft - self.stride
         left = margin if self.causal else margin // 2
         padded = F.pad(waveform.float(), (left, margin - left + surplus))
-        spectrum = stft(padded, self.window.float(), self.stride, centred=False)
+        spectrum = stft(padded, self.window, self.stride, centred=False)
         magnitude = spectrum.abs().clamp(min=1e-5)
         compressed = spectrum * magnitude.pow(-0.7)
-        return torch.cat([magnitude.log(), compressed.real, compressed.imag], dim=1).to(waveform.dtype)
+        return torch.cat([magnitude.log(), compressed.real, compressed.imag], dim=1)
 
 
 class ISTFTDecoder(AudioDecoder):
     """Latents (B, T, dim) -> waveform (B, 1, T * hop): ConvNeXt stack, magnitude and phase of each frame, overlap-add."""
 
-    window: Tensor
-
     def __init__(self, dim: int, hop: int, n_fft: int, width: int, depth: int, group: int = 1, causal: bool = False):
         super().__init__()
         self.dim, self.hop, self.n_fft, self.causal = dim, hop, n_fft, causal
         self.group, self.stride = group, _stride(hop, group)
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.spread = nn.Linear(dim, group * dim) if group > 1 else nn.Identity()
         self.stack = ConvNeXtStack(dim, width, depth, causal)
         self.head = nn.Linear(width, n_fft + 2)
@@ -119,12 +118,18 @@ class ISTFTDecoder(AudioDecoder):
         # the clamp keeps an untrained head from overflowing; a full-scale sine reaches n_fft / 4 = 320
         return self._overlap_add(torch.polar(log_magnitude.exp().clamp(max=1e3), phase), lengths)
 
+    @property
+    def window(self) -> Tensor:
+        """As the encoder's."""
+        return torch.hann_window(self.n_fft, device=self.head.weight.device)
+
     def _overlap_add(self, spectrum: Tensor, lengths: Tensor | None) -> Tensor:
         count = spectrum.shape[-1]
         # a causal frame begins with its own samples, so that no later frame adds to them
         margin = 0 if self.causal else (self.n_fft - self.stride) // 2
-        frames = torch.fft.irfft(spectrum, self.n_fft, dim=1) * self.window[:, None]
-        squares = self.window.square()[None, :, None].expand(len(frames), -1, count)
+        window = self.window
+        frames = torch.fft.irfft(spectrum, self.n_fft, dim=1) * window[:, None]
+        squares = window.square()[None, :, None].expand(len(frames), -1, count)
         shape = (1, (count - 1) * self.stride + self.n_fft)
         signal, envelope = (
             F.fold(zero_past(x, lengths), shape, (1, self.n_fft), stride=(1, self.stride))[:, 0, 0, margin:]

@@ -18,14 +18,16 @@ Item = dict[str, Any]
 class System(ABC):
     """Something that turns media into bits and back: a tokenizer, a classical codec, or nothing at all.
 
-    name: of its row in the table. weights: a hash of them, empty where there are none.
+    name: of its row in the table. weights: a hash of them, empty where there are none. takes: columns of a manifest's row that
+    `roundtrip` takes besides media ("text").
     """
 
     name: str
     weights: str = ""
+    takes: tuple[str, ...] = ()
 
     @abstractmethod
-    def roundtrip(self, media: Audio | Images) -> tuple[Audio | Images, Item]:
+    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
         """One item -> what comes back, and what is known of the bits: `bits`, and of tokenizers `codes` (K, N)."""
 
     def latents(self, item: Item) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from typing import Any
 
 import torch
 
@@ -37,7 +38,7 @@ class Transformers(System):
             digest.update(tensor.numpy().tobytes())
         self.weights = digest.hexdigest()[:12]
 
-    def roundtrip(self, media: Audio | Images) -> tuple[Audio | Images, Item]:
+    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
         """One clip, as long as it was. Raises InputError for more codebooks than there are."""
         assert isinstance(media, Audio)
         wave = media.resample(self.rate).waveform

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..files import atomic_path
 from ..manifest import Row, of_split, read_manifest
+from ..many import read_ahead
 from ..media import SUFFIXES, Audio, Images, as_audio, as_images
 from ..provenance import commit, machine, versions
 from . import distribution, image, neural, probe, speech, systems
@@ -113,9 +114,10 @@ def evaluate(
     Items that cannot be measured are listed with the reason and left out of that metric.
     """
     store = Store(folder, identity(system, suite, rows, seed))
-    for index in tqdm(range(len(store), len(rows)), desc=system.name, initial=len(store), total=len(rows), disable=None):
+    read = read_ahead(lambda index: media_of(suite, rows[index]), range(len(store), len(rows)))
+    for index, media in tqdm(read, desc=system.name, initial=len(store), total=len(rows), disable=None):
         torch.manual_seed(seed + index)
-        store.add(_measure(system, suite, metrics, rows[index], folder / f"items/{index:05d}"))
+        store.add(_measure(system, suite, metrics, rows[index], media, folder / f"items/{index:05d}"))
     results = summarise(store.items(), metrics)
     results |= {"system": system.name, "weights": system.weights, "identity": store.identity, "how": how(suite, rows, seed)}
     with atomic_path(folder / "results.json") as temporary:
@@ -145,11 +147,14 @@ def _portable(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and value.startswith(("/", "~", ".")) else value
 
 
-def _measure(system: System, suite: Suite, metrics: dict[str, Measure], row: Row, target: Path) -> Item:
+def _measure(
+    system: System, suite: Suite, metrics: dict[str, Measure], row: Row, media: Audio | Images | Exception, target: Path
+) -> Item:
     try:
-        media = media_of(suite, row)
+        if isinstance(media, Exception):
+            raise media
         with torch.inference_mode():
-            decoded, item = system.roundtrip(media)
+            decoded, item = system.roundtrip(media, **{name: getattr(row, name) for name in system.takes})
         pair = as_seen(media), as_seen(decoded)
         _check_pair(*pair, system.name)
         decoded.save(target.with_suffix(".wav" if isinstance(decoded, Audio) else ".png"))

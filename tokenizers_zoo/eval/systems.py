@@ -27,15 +27,15 @@ class Tokenized(System):
 
     def __init__(self, tokenizer: Tokenizer, codebooks: int | None = None, positions: int | None = None, output: str = "main"):
         self.tokenizer, self.codebooks, self.positions, self.output = tokenizer, codebooks, positions, output
-        self.weights = tokenizer.weights
+        self.weights, self.takes = tokenizer.weights, tokenizer.takes
         self.roles = () if output == "main" else tokenizer.needs.get(output, ())
         count = codebooks or sum(role in self.roles for role in tokenizer.roles)
         parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((count, "codebook"), (positions, "token")) if n]
         self.name = ", ".join([tokenizer.name, *parts, *([] if output == "main" else [f"{output} decoder"])])
 
-    def roundtrip(self, media: Audio | Images) -> tuple[Audio | Images, Item]:
+    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
         """One item, its bits and codes."""
-        tokens = self.tokenizer.encode(media)
+        tokens = self.tokenizer.encode(media, **given)
         tokens = tokens.codebooks(self.codebooks) if self.codebooks else tokens
         tokens = Tokens.combine([tokens.codebooks(role) for role in self.roles]) if self.roles else tokens
         tokens = tokens.prefix(self.positions) if self.positions else tokens
@@ -46,9 +46,9 @@ class Tokenized(System):
 
     def latents(self, found: Item) -> Tensor | None:
         """The codebooks' entries, summed or joined as the decoder gets them, (N, D)."""
-        assert self.tokenizer.quantizer is not None  # it gave the codes
         codes = torch.from_numpy(found["codes"])[None].to(self.tokenizer.device)
-        return self.tokenizer.quantizer.decode(codes)[0].float().cpu()
+        ids = [i for i, role in enumerate(self.tokenizer.roles) if not self.roles or role in self.roles]
+        return self.tokenizer.latents(codes, ids[: codes.shape[1]])[0].float().cpu()
 
 
 def tokenized(tokenizer: Tokenizer, codebooks: Sequence[int], positions: Sequence[int]) -> list[System]:
@@ -56,7 +56,7 @@ def tokenized(tokenizer: Tokenizer, codebooks: Sequence[int], positions: Sequenc
     spec = tokenizer.spec
     systems: list[System] = [Tokenized(tokenizer)]
     systems += [Tokenized(tokenizer, codebooks=n) for n in codebooks if spec.codebook_prefixes and n <= len(spec.roles)]
-    systems += [Tokenized(tokenizer, positions=n) for n in positions if spec.position_prefixes]
+    systems += [Tokenized(tokenizer, positions=n) for n in positions if n in (spec.prefix_lengths or ())]
     systems += [Tokenized(tokenizer, output=output) for output in tokenizer.outputs]
     return systems
 
@@ -66,7 +66,7 @@ class Original(System):
 
     name = "original"
 
-    def roundtrip(self, media: Audio | Images) -> tuple[Audio | Images, Item]:
+    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
         """The same item; 16 bits a sample, 24 bits a pixel."""
         if isinstance(media, Audio):
             return media, {"bits": 16.0 * int(media.lengths[0])}
@@ -80,7 +80,7 @@ class Codec2(System):
         self.mode, self.name = str(mode), f"Codec2 {mode}"
         _command("c2enc", "codec2")
 
-    def roundtrip(self, media: Audio | Images) -> tuple[Audio | Images, Item]:
+    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
         """One clip at 16 kHz and back."""
         assert isinstance(media, Audio)
         with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +102,7 @@ class Opus(System):
         self.kbps, self.name = kbps, f"Opus {kbps:g} kbit/s"
         _command("opusenc", "opus-tools")
 
-    def roundtrip(self, media: Audio | Images) -> tuple[Audio | Images, Item]:
+    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
         """One clip and back."""
         assert isinstance(media, Audio)
         with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +123,7 @@ class Picture(System):
     def __init__(self, format: str, bits: float):
         self.format, self.bits, self.name = format.upper(), bits, f"{format.upper()} at most {bits:g} bits"
 
-    def roundtrip(self, media: Audio | Images) -> tuple[Audio | Images, Item]:
+    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
         """One picture and back."""
         assert isinstance(media, Images)
         pixels = media.pixels

@@ -60,7 +60,7 @@ class AudioTokenizer(Tokenizer):
 
     def encode_latents(self, media: Tensor, lengths: Tensor | None = None, **given: Any) -> Tensor:
         """Waveform (B, 1, S), lengths (B,) in samples -> latents before the quantizer, (B, ceil(S / hop), D)."""
-        return self.encoder(media.to(self.dtype), lengths, **given)
+        return self.encoder(media, lengths, **given)
 
     def decode_latents(self, latents: Tensor, lengths: Tensor | None = None, **how: Any) -> Tensor:
         """Latents (B, T, D), lengths (B,) in frames -> waveform (B, 1, T * hop)."""

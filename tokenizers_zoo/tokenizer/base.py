@@ -210,8 +210,11 @@ class Tokenizer(Part, ABC):
             codes = known
         return self.discrete().decode(codes)
 
-    def checked(self, tokens: Tokens, output: str = "main") -> Tokens:
-        """`tokens` on the model's device. Raises TokenError unless they are this tokenizer's and `output` can decode them."""
+    def checked(self, tokens: Tokens, output: str = "main", empty: bool = False) -> Tokens:
+        """`tokens` on the model's device. Raises TokenError unless they are this tokenizer's and `output` can decode them.
+
+        empty: whether there may be no items, or items without tokens.
+        """
         if output not in {"main", *self.outputs}:
             raise TokenError(f"{self.name} has no output {output!r}; it has {', '.join(['main', *self.outputs])}")
         tokens = self._own(tokens)
@@ -220,6 +223,8 @@ class Tokenizer(Part, ABC):
                 f"{self.name} cannot decode the codebooks {tokens.spec.codebook_ids} ({', '.join(tokens.spec.roles)}) alone; "
                 f"{self._wanted(output)}"
             )
+        if not empty and not (len(tokens) and int(tokens.lengths.min())):
+            raise TokenError("there is nothing to decode: an item has no tokens")
         return tokens.to(self.device)
 
     def _own(self, tokens: Tokens) -> Tokens:
@@ -287,8 +292,6 @@ class Tokenizer(Part, ABC):
 
     def _how(self, tokens: Tokens, output: str, seeds: Sequence[int], options: Mapping[str, Any]) -> dict[str, Any]:
         """Keywords of `decode_latents` besides lengths and size: output, conditions, options and noise."""
-        if not len(tokens) or not int(tokens.lengths.min()):
-            raise TokenError("there is nothing to decode: an item has no tokens")
         decoder: Any = {"main": self.decoder, **self.outputs}[output]
         shape = decoder.noise_shape
         known = {*decoder.options, "noise"} if shape else set(decoder.options)

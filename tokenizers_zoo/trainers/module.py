@@ -98,16 +98,16 @@ class TokenizerModule(lightning.LightningModule):
             self.ema.eval()
         return self
 
-    def forward(self, batch: Batch) -> Reconstruction:
-        """The tokenizer's training pass over the media of a batch, with what else it takes."""
-        return _pass(self.tokenizer, batch)
+    def forward(self, media: Tensor, **given: Any) -> Reconstruction:
+        """The tokenizer's training pass."""
+        return self.tokenizer(media, **given)
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
         """One batch; every `accumulate` of them a step."""
         for part in self.tokenizer.modules():
             if isinstance(part, Quantizer):  # codebooks learn once a step
                 part.step_ends = (index + 1) % self.accumulate == 0
-        media, result = batch["media"], self(batch)
+        media, result = batch["media"], self(batch["media"], **_given(self.tokenizer, batch))
         terms = self.objective(result, batch)
         logs = {}
         if self.adversary and self.global_step >= self.adversary.start:
@@ -152,7 +152,7 @@ class TokenizerModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> dict[str, Reconstruction]:
         """The objective of the averaged weights, without the adversary's terms."""
-        result = _pass(self.averaged, batch)
+        result: Reconstruction = self.averaged(batch["media"], **_given(self.averaged, batch))
         terms = self.objective(result, batch)
         logs = terms | {"total": torch.stack(list(terms.values())).sum()}
         self.log_dict({f"valid/{k}": v for k, v in logs.items()}, batch_size=len(batch["media"]), sync_dist=True)
@@ -201,11 +201,6 @@ class TokenizerModule(lightning.LightningModule):
         if self._random is not None:
             torch.set_rng_state(self._random)
             self._random = None
-
-
-def _pass(tokenizer: Tokenizer, batch: Batch) -> Reconstruction:
-    result: Reconstruction = tokenizer(batch["media"], **_given(tokenizer, batch))
-    return result
 
 
 def _given(tokenizer: Tokenizer, batch: Batch) -> dict[str, Any]:
