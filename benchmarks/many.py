@@ -8,6 +8,7 @@ Last, listing: seconds that `encode` takes to find that nothing is left to do.
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -71,7 +72,8 @@ def encode(code: Path, name: str, clips: Path, output: Path, *options: str) -> t
     """Seconds of the whole process with the package in `code`, and the peak of its resident memory in MB."""
     command = [sys.executable, "-m", "tokenizers_zoo", "encode", name, str(clips), "-o", str(output), *options]
     start = time.perf_counter()
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(code)}, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "PYTHONPATH": str(code)}
+    process = subprocess.Popen(command, cwd=code, env=environment, stderr=subprocess.DEVNULL)  # -m looks in its folder first
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -80,14 +82,18 @@ def encode(code: Path, name: str, clips: Path, output: Path, *options: str) -> t
 
 
 def listing(work: Path, count: int, name: str) -> None:
-    """A folder of `count` clips that are all done: hard links to one clip and to its tokens."""
+    """A folder of `count` clips that are all done: a clip and its tokens, and hard links to them, a thousand to a copy."""
     (clip,) = list((work / "clips").iterdir())[:1]
     encode(ROOT, name, clip, work / "one.tok")
     for index in range(count):
         place = f"{index // 1000:04d}/{index}"
         for original, target in ((clip, work / f"in/{place}.wav"), (work / "one.tok", work / f"out/{place}.tok")):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(original, target)
+            first = target.with_stem(f"{index // 1000 * 1000}")
+            if first == target:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(original, target)
+            else:
+                os.link(first, target)
     nothing, _ = encode(ROOT, name, clip, work / "one.tok")
     seconds, memory = encode(ROOT, name, work / "in", work / "out")
     print(f"{count} files of which all are done: {seconds:.1f} s (one file: {nothing:.1f} s), peak {memory:.0f} MB")
