@@ -129,3 +129,5 @@ def test_an_assembly_names_groups_by_role(tmp_path: Path) -> None:
     assert new.spec == old.spec
     new.save_pretrained(tmp_path)
     assert tz.load(tmp_path).quantizer.roles == old.quantizer.roles
+    fewer = tz.create("lm-spt-tiny", quantizer=grouped, **{"quantizer.groups.acoustic.quantizer.levels": 2})
+    assert fewer.roles == ("semantic", "acoustic", "acoustic")
