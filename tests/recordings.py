@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import soundfile
 
-from tokenizers_zoo.media import ogg
+from tokenizers_zoo.media import AudioFile, ogg
 
 RATE = 16_000
 SAMPLES = np.random.default_rng(0).normal(0, 0.1, 20_001).astype(np.float32)
@@ -39,6 +39,9 @@ def wav(outer: int | None = None, inner: int | None = None, tail: bytes = b"", h
 
 def chunk(name: bytes, body: bytes, pad: bool = True) -> bytes:
     return name + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2 and pad)
+
+
+LIST = chunk(b"LIST", b"INFOISFT" + struct.pack("<I", 14) + b"Lavf60.16.100\0")
 
 
 def aiff(sound: int, frames: int) -> bytes:
@@ -116,3 +119,11 @@ def id3(title: bytes) -> bytes:
 ID3V1 = b"TAG" + b"Info Xing".ljust(125, b" ")
 APE = b"APETAGEX" + struct.pack("<IIII8x", 2000, 32 + 20, 1, 1 << 31 | 1 << 29) + bytes(20)
 APE += b"APETAGEX" + struct.pack("<IIII8x", 2000, 32 + 20, 1, 1 << 31)
+
+
+def read(data: bytes, **options: int) -> np.ndarray:
+    """Samples of a mono file; what it says of its length must be so."""
+    with AudioFile(data) as file:
+        samples = file.read(**options)
+        assert options or file.frames == len(samples)
+    return samples
