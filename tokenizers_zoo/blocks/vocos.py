@@ -51,7 +51,8 @@ class ConvNeXtStack(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """x (B, inputs, T), lengths (B,) in frames -> (B, T, width)."""
-        x = self.embed_norm(self.embed(x.transpose(1, 2))).transpose(1, 2)
+        x = F.linear(x.transpose(1, 2), self.embed.weight) + self.embed.bias  # in one step it rounds by how x lies in memory
+        x = self.embed_norm(x).transpose(1, 2)
         for block in self.blocks:
             x = block(x, lengths)
         return self.norm(x.transpose(1, 2))
@@ -86,15 +87,18 @@ class STFTEncoder(AudioEncoder):
         return torch.hann_window(self.n_fft, device=self.out_proj.weight.device)
 
     def features(self, waveform: Tensor) -> Tensor:
-        """(B, S) -> (B, 3 * (n_fft / 2 + 1), ceil(S / stride)); a frame is centred on its samples; causal: ends with them."""
+        """(B, S) -> (B, 3 * (n_fft / 2 + 1), ceil(S / stride)); a frame is centred on its samples; causal: ends with them.
+
+        In memory a frame's features lie side by side, as the transform leaves them and the stack's first map takes them.
+        """
         surplus = -waveform.shape[-1] % self.stride
         margin = self.n_fft - self.stride
         left = margin if self.causal else margin // 2
         padded = F.pad(waveform.float(), (left, margin - left + surplus))
-        spectrum = stft(padded, self.window, self.stride, centred=False)
+        spectrum = stft(padded, self.window, self.stride, centred=False).transpose(1, 2)
         magnitude = spectrum.abs().clamp(min=1e-5)
         compressed = spectrum * magnitude.pow(-0.7)
-        return torch.cat([magnitude.log(), compressed.real, compressed.imag], dim=1)
+        return torch.cat([magnitude.log(), compressed.real, compressed.imag], dim=2).transpose(1, 2)
 
 
 class ISTFTDecoder(AudioDecoder):
