@@ -5,12 +5,14 @@ from torch import Tensor
 
 from ..part import agree
 from .base import AudioEncoder, Count
+from .conv1d import zero_past
+from .vocos import STFTEncoder
 
 
 class DualEncoder(AudioEncoder):
     """Semantic and acoustic latents of one waveform side by side, (B, T, semantic.dim + acoustic.dim).
 
-    acoustic=None: one encoder's latents, twice.
+    acoustic=None: one encoder's latents, twice. Two that start from one spectrum have it computed once.
     """
 
     def __init__(self, semantic: AudioEncoder, acoustic: AudioEncoder | None = None):
@@ -29,5 +31,9 @@ class DualEncoder(AudioEncoder):
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """waveform (B, 1, S), lengths (B,) in samples -> (B, T, dim)."""
-        semantic = self.semantic(waveform, lengths)
-        return torch.cat([semantic, self.acoustic(waveform, lengths) if self.acoustic else semantic], dim=-1)
+        semantic, acoustic = self.semantic, self.acoustic
+        if isinstance(semantic, STFTEncoder) and isinstance(acoustic, STFTEncoder) and semantic.front == acoustic.front:
+            features = semantic.features(zero_past(waveform, lengths)[:, 0])
+            return torch.cat([part.latents(features, lengths) for part in (semantic, acoustic)], dim=-1)
+        latents = semantic(waveform, lengths)
+        return torch.cat([latents, acoustic(waveform, lengths) if acoustic else latents], dim=-1)

@@ -75,9 +75,17 @@ class STFTEncoder(AudioEncoder):
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """waveform (B, 1, S), lengths (B,) in samples -> (B, T, dim)."""
+        return self.latents(self.features(zero_past(waveform, lengths)[:, 0]), lengths)
+
+    @property
+    def front(self) -> tuple[int, int, bool]:
+        """What `features` depends on besides the waveform: encoders that agree in it can share them."""
+        return self.n_fft, self.stride, self.causal
+
+    def latents(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What `features` gives, lengths (B,) in samples -> (B, T, dim)."""
         frames = None if lengths is None else -(-lengths // self.stride)
-        features = self.features(zero_past(waveform, lengths)[:, 0]).to(self.out_proj.weight.dtype)
-        x = zero_past(self.stack(features, frames).transpose(1, 2), frames)
+        x = zero_past(self.stack(features.to(self.out_proj.weight.dtype), frames).transpose(1, 2), frames)
         x = F.pad(x, (0, -x.shape[-1] % self.group))
         return self.out_proj(rearrange(x, "b c (t g) -> b t (g c)", g=self.group))
 
