@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import toys
 import yaml
 from conftest import DATA
 from runs import audio_data, audio_module, fit, image_data, image_module
 from torch import nn
 
 import tokenizers_zoo as tz
-from tokenizers_zoo import zoo
+from tokenizers_zoo import assembly, zoo
 from tokenizers_zoo.cli import main
 from tokenizers_zoo.tokenizer import Reconstruction
 from tokenizers_zoo.trainers.cli import HARMLESS
@@ -68,6 +69,21 @@ def test_a_card_claims_no_average_that_the_run_had_not(tmp_path: Path) -> None:
     fit(image_module(ema=None), image_data(), 1, tmp_path)
     export(tmp_path / "last.ckpt", tmp_path / "folder")
     assert "| weights | last |" in (tmp_path / "folder/README.md").read_text()
+
+
+def test_a_frozen_helper_is_in_the_mode_of_the_tokenizer_that_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "_registered", {})
+    for cls in (toys.Captioned, toys.Pooled, toys.Painted):
+        tz.register(cls)
+    module = TokenizerModule("captioned", toys.captioned(), {"squared": Term(nn.MSELoss())}).train()
+    photos, helper = torch.rand(2, 3, 16, 16), module.tokenizer.letters
+    assert helper is module.ema.module.letters
+    module(photos, text=["a caption of many letters", ""])
+    assert helper.cut == 2  # cut and counted, in encoder and decoder
+    assert not module.ema.module.encoder.training
+    module.eval()
+    with pytest.raises(tz.InputError, match="shorten"):
+        module(photos, text=["a caption of many letters", ""])
 
 
 def test_export_refuses_other_files(tmp_path: Path) -> None:

@@ -92,10 +92,12 @@ class TokenizerModule(lightning.LightningModule):
     def train(self, mode: bool = True) -> "TokenizerModule":
         """Frozen parts and the average stay in evaluation mode."""
         super().train(mode)
-        for part in self.frozen:
-            self.tokenizer.get_submodule(part).eval()
         if self.ema:
             self.ema.eval()
+            for helper in unsaved(self.tokenizer):  # the average's, too, but it is the tokenizer that is trained
+                self.tokenizer.get_submodule(helper.rstrip(".")).train(mode)
+        for part in self.frozen:
+            self.tokenizer.get_submodule(part).eval()
         return self
 
     def forward(self, media: Tensor, **given: Any) -> Reconstruction:
