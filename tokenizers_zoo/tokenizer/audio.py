@@ -82,7 +82,7 @@ class AudioTokenizer(Tokenizer):
         groups = self._apart(frames)
         parts = []
         for group in groups:
-            some = {name: [values[i] for i in group] if name == "text" else values for name, values in given.items()}
+            some = {k: v[group] if isinstance(v, Tensor) else [v[i] for i in group] for k, v in given.items()}
             parts.append(self._encode(audio.waveform[group], audio.lengths[group], some))
         return parts[0] if len(parts) == 1 else Tokens.cat(parts)[_places(groups)]
 
@@ -114,6 +114,8 @@ class AudioTokenizer(Tokenizer):
         for group in groups:
             some = tokens[group]
             parts.append(self._decode(some, output, self._how(some, output, [seeds[i] for i in group], options)))
+        if len(parts) == 1:
+            return parts[0]
         audio, places = Audio.stack(parts), _places(groups)
         return Audio(audio.waveform[places], audio.sample_rate, audio.lengths[places])
 

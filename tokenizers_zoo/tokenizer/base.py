@@ -189,6 +189,7 @@ class Tokenizer(Part, ABC):
         role "pooled": the mean over the positions of the semantic codebooks, or of the first role where none is semantic, (B, D).
         Raises TokenError where these codes are not there, or mean nothing without others.
         """
+        tokens = self._own(tokens).to(self.device)
         if role == "pooled":
             words = tokens.spec.roles
             features = self.embed(tokens, "semantic" if "semantic" in words else words[0])
@@ -197,7 +198,7 @@ class Tokenizer(Part, ABC):
         grouped = isinstance(quantizer, GroupedQuantizer)
         if not ids or not (grouped or ids == list(range(len(ids)))):
             raise TokenError(f"{self.name} has no features of {role!r} alone; its codebooks have roles {self.roles}")
-        tokens = self._own(tokens).codebooks(role)
+        tokens = tokens.codebooks(role)
         latents = self.latents(tokens.codes, tokens.spec.codebook_ids)
         part = quantizer.split(latents)[role] if isinstance(quantizer, GroupedQuantizer) else latents
         return part * tokens.mask[..., None]
@@ -285,10 +286,8 @@ class Tokenizer(Part, ABC):
         if unknown:
             taken = f"it takes {', '.join(self.takes)}" if self.takes else "it takes media alone"
             raise InputError(f"{self.name} takes no {', '.join(unknown)}; {taken}")
-        known = {name: given.get(name) for name in self.takes}
-        if "text" in known:
-            known["text"] = _texts(known["text"], count)
-        return known
+        known = {name: given[name] for name in self.takes if given.get(name) is not None}
+        return known | ({"text": _texts(given.get("text"), count)} if "text" in self.takes else {})
 
     def _how(self, tokens: Tokens, output: str, seeds: Sequence[int], options: Mapping[str, Any]) -> dict[str, Any]:
         """Keywords of `decode_latents` besides lengths and size: output, conditions, options and noise."""
