@@ -189,3 +189,22 @@ def test_tokens_of_another_tokenizer_are_refused(name: str) -> None:
     other = tz.Tokens(tokens.codes, replace(tokens.spec, name="another"), tokens.lengths, **tokens.conditions)
     with pytest.raises(tz.TokenError, match="another"):
         tokenizer.decode(other)
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_options_reach_the_decoder_of_every_output(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, seen = copy.deepcopy(small(name)), []
+    for output, decoder in {"main": tokenizer.decoder, **tokenizer.outputs}.items():
+        forward = decoder.forward
+        noted = lambda *args, steps, forward=forward, **rest: (seen.append(steps), forward(*args, **rest))[1]  # noqa: E731
+        monkeypatch.setattr(decoder, "options", ("steps",))
+        monkeypatch.setattr(decoder, "forward", noted)
+        tokenizer.decode(tokenizer.encode(media(tokenizer)), output=output, steps=output)
+    assert seen == ["main", *tokenizer.outputs]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "titok" in name])
+def test_training_images_of_another_size_are_refused(name: str) -> None:
+    size = small(name).image_size
+    with pytest.raises(tz.InputError, match=f"trains on {size} x {size} images"):
+        small(name)(torch.rand(1, 3, size, size // 2))

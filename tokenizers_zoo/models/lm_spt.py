@@ -68,8 +68,8 @@ class LMSPT(AudioTokenizer):
         halves = {role: half.to(self.dtype) for role, half in self.quantizer.split(latents).items()}
         if output == "auxiliary":
             assert self.auxiliary is not None
-            return self.auxiliary(halves["semantic"], lengths)
-        return self.decoder(halves["semantic"] + halves["acoustic"], lengths)
+            return self.auxiliary(halves["semantic"], lengths, **how)
+        return self.decoder(halves["semantic"] + halves["acoustic"], lengths, **how)
 
     def decode_semantic(self, tokens: Tokens) -> Audio:
         """`decode(tokens, output="auxiliary")` under its old name, which goes with the next release."""

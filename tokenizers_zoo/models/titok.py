@@ -48,7 +48,8 @@ class TiTok(ImageTokenizer):
         """As ImageTokenizer's; without a quantizer a posterior sample is decoded and features["kl"] is (B, positions)."""
         if self.posterior is None or self.quantizer is not None:
             return super().forward(media, **given)
+        extent = self._trained_extent(media)
         parameters = self.encode_latents(media, moments=True, **given)
         latents = self.posterior.sample(parameters)
         features = {"kl": self.posterior.kl(parameters)}
-        return Reconstruction(self.decode_latents(latents), latents, features=features)
+        return Reconstruction(self.decode_latents(latents, **given, **extent), latents, features=features)
