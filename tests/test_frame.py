@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import toys
@@ -103,7 +104,7 @@ def test_ordered_tokens_decode_at_any_length_alone_and_together() -> None:
 
 
 def test_sizes_travel_as_conditions(tmp_path: Path, photo: Path) -> None:
-    tokenizer = toys.sized()
+    tokenizer, fixed = toys.sized(), toys.noisy()
     tokens = tokenizer.encode(PHOTOS, size=(24, 32))
     assert tokens.spec.conditions == ("height", "width")
     assert tokens.conditions["height"].tolist() == [24] * 3
@@ -115,9 +116,33 @@ def test_sizes_travel_as_conditions(tmp_path: Path, photo: Path) -> None:
     assert tokenizer.decode(tokenizer.encode(photo, size="source")).pixels.shape[-2:] == (40, 64)  # of 300 x 451
     with pytest.raises(tz.InputError, match="the nearest is 24 x 32"):
         tokenizer.encode(PHOTOS, size=(24, 30))
-    with pytest.raises(tz.InputError, match="16 x 16 alone"):
-        toys.noisy().encode(PHOTOS, size=32)
+    with pytest.raises(tz.InputError, match="multiples of 8"):
+        tokenizer.encode(PHOTOS, size=(0, 24))
+    for wrong in ("big", (24, 24, 24), (24.0, 24), ()):
+        with pytest.raises(tz.InputError, match="size is pixels a side"):
+            tokenizer.encode(PHOTOS, size=wrong)
+    assert tokenizer.encode(PHOTOS, size=np.int64(24)) == tokenizer.encode(PHOTOS, size=[24, 24])
+    for other in (32, "source", (16, 24)):
+        with pytest.raises(tz.InputError, match="16 x 16 alone"):
+            fixed.encode(PHOTOS, size=other)
+    assert fixed.encode(PHOTOS, size=(16, 16)) == fixed.encode(PHOTOS)
     assert tokenizer.train()(torch.rand(2, 3, 24, 40)).output.shape == (2, 3, 24, 40)
+
+
+def test_sizes_that_no_encoder_gave_are_refused() -> None:
+    tokenizer = toys.sized()
+    tokens = tokenizer.encode(PHOTOS[:1])
+    for height, message in (
+        (-16, "multiples"),
+        (0, "multiples"),
+        (20, "multiples"),
+        (32760, "multiples"),
+        (16.0, "whole"),
+        ([16], "whole"),
+    ):
+        crafted = tz.Tokens(tokens.codes, tokens.spec, height=torch.tensor([height]), width=torch.tensor([16]))
+        with pytest.raises(tz.TokenError, match=message):
+            tokenizer.decode(crafted)
 
 
 def test_a_batch_has_one_size(photo: Path) -> None:
@@ -175,6 +200,17 @@ def test_features_of_a_role_for_understanding() -> None:
     torch.testing.assert_close(tokenizer.embed(tokens, "pooled"), latents[..., :3].mean(1))
     with pytest.raises(tz.TokenError, match="acoustic"):
         tokenizer.embed(tokens, "acoustic")
+
+
+def test_features_are_of_own_tokens_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = toys.two_outputs()
+    tokens, moved, to = tokenizer.encode(PHOTOS), [], tz.Tokens.to
+    monkeypatch.setattr(tz.Tokens, "to", lambda self, device: moved.append(device) or to(self, device))
+    tokenizer.embed(tokens, "pixel")
+    assert moved == [tokenizer.device]
+    for wrong in (tokens.codes, toys.noisy().encode(PHOTOS)):
+        with pytest.raises(tz.TokenError, match=r"takes Tokens|load 'noisy'"):
+            tokenizer.embed(wrong, "pooled")
 
 
 def test_features_stop_at_an_items_end() -> None:

@@ -137,6 +137,13 @@ def test_images_of_several_sizes_are_grouped(monkeypatch: pytest.MonkeyPatch) ->
         assert decoded[shape, i].pixels.shape[-2:] == shape
 
 
+def test_images_of_the_one_size_that_there_is() -> None:
+    tokenizer = toys.noisy()
+    image = torch.rand(3, 20, 24)
+    ((_, found),) = encode_many(tokenizer, [image], size=16)
+    assert found == tokenizer.encode(image)
+
+
 @pytest.mark.parametrize(
     ("limits", "window"), [({"batch_size": 2}, 32), ({"batch_seconds": 0.02}, 4), ({"batch_seconds": 1.0}, 160)]
 )

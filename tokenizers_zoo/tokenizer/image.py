@@ -11,6 +11,7 @@ from ..errors import InputError, TokenError
 from ..media import Images, ImageSource, as_images
 from ..part import agree
 from ..quantizers import Quantizer
+from ..spec import is_integer
 from ..tokens import Tokens, TokenSpec
 from .base import Reconstruction, Tokenizer, as_seeds
 
@@ -88,14 +89,17 @@ class ImageTokenizer(Tokenizer):
 
     def target(self, size: Size) -> Any:
         """What `as_images` makes of every image: a size, or a rule from an image's own size to one that is allowed."""
-        sizes = self.encoder.sizes
-        if size is None or size == self.image_size:
-            return self.image_size
+        sizes, own = self.encoder.sizes, (self.image_size, self.image_size)
+        if size == "source" and sizes:
+            return sizes.nearest
+        sides = own if size is None else tuple(size) if isinstance(size, tuple | list) else (size, size)
+        if sides == own:
+            return own
         if sizes is None:
             raise InputError(f"{self.name} takes images of {self.image_size} x {self.image_size} alone, not size={size!r}")
-        if size == "source":
-            return sizes.nearest
-        height, width = (size, size) if isinstance(size, int) else size
+        if len(sides) != 2 or not all(map(is_integer, sides)):
+            raise InputError(f'size is pixels a side, (height, width), or "source"; got {size!r}')
+        height, width = map(int, sides)
         sizes.check(height, width)
         return height, width
 
@@ -120,24 +124,35 @@ class ImageTokenizer(Tokenizer):
             how["lengths"] = tokens.lengths.to(self.device)
         if self.encoder.sizes:
             default = torch.full((len(tokens),), self.image_size)
-            sides = [tokens.conditions.get(name, default).tolist() for name in ("height", "width")]
-            pairs = set(zip(*sides, strict=True))
+            sides = [tokens.conditions.get(name, default) for name in ("height", "width")]
+            if any(side.ndim != 1 or side.is_floating_point() for side in sides):
+                raise TokenError("conditions 'height' and 'width' must be whole numbers of pixels, one an item")
+            pairs = set(zip(*(side.tolist() for side in sides), strict=True))
             if len(pairs) > 1:
                 raise TokenError(f"a batch has one image size, these have {_some(sorted(pairs))}: group them by size")
             how["size"] = pairs.pop()
+            try:  # a file may ask for any size
+                self.encoder.sizes.check(*how["size"])
+            except InputError as error:
+                raise TokenError(f"{self.name} cannot decode these tokens: {error}") from error
         return how
 
     def forward(self, media: Tensor, **given: Any) -> Reconstruction:
         """One training pass over images (B, 3, H, W) in [0, 1]."""
+        extent = self._trained_extent(media)
+        latents = self.encode_latents(media, **given)
+        quantized = self.discrete()(latents)
+        return Reconstruction(self.decode_latents(quantized.latents, **given, **extent), latents, quantized)
+
+    def _trained_extent(self, media: Tensor) -> dict[str, Any]:
+        """Size of images (B, 3, H, W) as a keyword of `decode_latents`, where it varies. Raises InputError for another one."""
         height, width = media.shape[-2:]
         if self.encoder.sizes:
             self.encoder.sizes.check(height, width)
-        elif (height, width) != (self.image_size, self.image_size):
+            return {"size": (height, width)}
+        if (height, width) != (self.image_size, self.image_size):
             raise InputError(f"{self.name} trains on {self.image_size} x {self.image_size} images, got {tuple(media.shape)}")
-        latents = self.encode_latents(media, **given)
-        quantized = self.discrete()(latents)
-        extent = {"size": (height, width)} if self.encoder.sizes else {}
-        return Reconstruction(self.decode_latents(quantized.latents, **given, **extent), latents, quantized)
+        return {}
 
 
 def _some(values: Any) -> str:
