@@ -118,3 +118,13 @@ def test_the_semantic_codes_stream_alone(live: tz.AudioTokenizer) -> None:
     rest, _ = decode_chunk(live, tz.Tokens(tokens.codes[..., 4:], tokens.spec), memory)
     together = torch.cat([first.waveform, rest.waveform], dim=-1)
     torch.testing.assert_close(together, live.decode(tokens).waveform, rtol=0, atol=1e-4)
+
+
+def test_captions_and_noise_are_refused_and_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tz.create("lm-spt-tiny", **STFT).eval()
+    for part, name, value in ((tokenizer, "takes", ("text",)), (tokenizer.decoder, "noise_shape", (3,))):
+        with monkeypatch.context() as patch:
+            patch.setattr(part, name, value)
+            for run, chunk in ((encode_chunk, torch.zeros(16000)), (decode_chunk, None)):
+                with pytest.raises(tz.InputError, match="whole clips"):
+                    run(tokenizer, chunk)

@@ -37,7 +37,7 @@ def encode_chunk(
     tokens of all chunks, joined (`Tokens.join`), are those of the whole. Raises InputError for a tokenizer that is not causal,
     and for what `encode` refuses.
     """
-    field, hop = _field(tokenizer.encoder, tokenizer.name), tokenizer.hop
+    field, hop = _field(tokenizer, tokenizer.encoder), tokenizer.hop
     wave = as_wave(chunk, empty=True).to(tokenizer.device)
     if state and len(wave) != len(state.samples):
         raise InputError(
@@ -64,7 +64,7 @@ def decode_chunk(tokenizer: AudioTokenizer, tokens: Tokens, state: Tensor | None
     Tokens without a frame, as short chunks give, are audio without a sample. Raises InputError for a tokenizer that is not
     causal, TokenError for tokens of another one or of unequal lengths.
     """
-    field, hop = _field(tokenizer.decoder, tokenizer.name), tokenizer.hop
+    field, hop = _field(tokenizer, tokenizer.decoder), tokenizer.hop
     tokens = tokenizer.checked(tokens, empty=True)
     if len(set(tokens.lengths.tolist())) > 1:
         raise TokenError(f"streams of a batch run side by side, these have {tokens.lengths.tolist()} frames: decode each alone")
@@ -87,7 +87,11 @@ def decode_chunk(tokenizer: AudioTokenizer, tokens: Tokens, state: Tensor | None
     ]
 
 
-def _field(block: AudioEncoder | AudioDecoder, name: str) -> int:
+def _field(tokenizer: AudioTokenizer, block: AudioEncoder | AudioDecoder) -> int:
     if not block.causal or block.receptive_field is None:
-        raise InputError(f"{name} cannot stream: what it makes of a frame depends on later or on all frames; encode whole clips")
+        raise InputError(
+            f"{tokenizer.name} cannot stream: what it makes of a frame depends on later or on all frames; encode whole clips"
+        )
+    if tokenizer.takes or tokenizer.decoder.noise_shape:  # chunks would lose them
+        raise InputError(f"{tokenizer.name} cannot stream: it takes more than samples and codes; encode and decode whole clips")
     return block.receptive_field
