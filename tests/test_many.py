@@ -120,6 +120,17 @@ def test_captions_go_along() -> None:
     assert all((decoded[key].pixels - tokenizer.decode(found[key]).pixels).abs().max() < 1e-5 for key in decoded)
 
 
+def test_each_image_of_a_batch_has_its_caption() -> None:
+    tokenizer, photos = toys.captioned(), torch.rand(2, 3, 16, 16)
+    sources = {"each": {"media": photos, "text": ["a", "b"]}, "one": {"media": photos, "text": "a"}}
+    sources |= {"none": {"media": photos, "text": None}, "few": {"media": photos, "text": ["a"]}}
+    found = dict(encode_many(tokenizer, sources.items()))
+    assert found["each"] == tokenizer.encode(photos, text=["a", "b"])
+    assert found["one"] == tokenizer.encode(photos, text="a")
+    assert found["none"] == tokenizer.encode(photos)
+    assert isinstance(found["few"], tz.InputError)
+
+
 def test_images_of_several_sizes_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = toys.sized()
     images = {(h, w): [torch.rand(3, h, w) for _ in range(2)] for h, w in ((8, 16), (16, 8), (24, 24))}

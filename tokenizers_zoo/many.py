@@ -58,18 +58,19 @@ def encode_many(
         if isinstance(source, Row):
             source = {"media": source.path, **{name: getattr(source, name) for name in tokenizer.takes}}
         parts = source if isinstance(source, Mapping) and "media" in source else {"media": source}
-        given = {name: parts.get(name, "") for name in tokenizer.takes}
+        named = {name: parts[name] for name in tokenizer.takes if name in parts}
         if isinstance(tokenizer, AudioTokenizer):
             audio = as_audio(parts["media"], tokenizer.sample_rate)
-            return _Item(audio, len(audio), audio.waveform.shape[-1] / audio.sample_rate, (), given)
+            seconds = audio.waveform.shape[-1] / audio.sample_rate
+            return _Item(audio, len(audio), seconds, (), tokenizer.accepted(named, len(audio)))
         assert isinstance(tokenizer, ImageTokenizer)
         images = as_images(parts["media"], tokenizer.target(size))
-        return _Item(images, len(images), IMAGE, images.pixels.shape[-2:], given)
+        return _Item(images, len(images), IMAGE, images.pixels.shape[-2:], tokenizer.accepted(named, len(images)))
 
     def run(items: Sequence["_Item"]) -> list[Tokens]:
         media = [item.media for item in items]
         whole = media[0] if len(items) == 1 else _stack(media)
-        given = {name: [item.given[name] for item in items for _ in range(item.count)] for name in tokenizer.takes}
+        given = {name: [value for item in items for value in item.given[name]] for name in items[0].given}
         extent = {} if size is None else {"size": items[0].kind}
         tokens = tokenizer.encode(whole, **given, **extent).to("cpu")
         return [tokens[span] for span in _spans(items)]
@@ -144,7 +145,7 @@ def read_ahead(
 
 @dataclass(frozen=True)
 class _Item:
-    """What was read of a source. count: clips or images in it, of `seconds` each. kind: one batch has one."""
+    """What was read of a source. count: clips or images in it, of `seconds` each. kind: a batch has one. given: a value each."""
 
     media: Any
     count: int

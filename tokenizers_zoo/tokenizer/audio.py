@@ -75,7 +75,7 @@ class AudioTokenizer(Tokenizer):
         """
         self.discrete()  # or an error, before anything is read
         audio = as_audio(source, self.sample_rate, sample_rate)
-        given = self._given(given, len(audio))
+        given = self.accepted(given, len(audio))
         frames = self.encoder.frames(audio.lengths)
         if not int(frames.min()):
             raise InputError(f"{self.name} needs {self.hop} samples for a frame, an item has {int(audio.lengths.min())}")

@@ -280,8 +280,8 @@ class Tokenizer(Part, ABC):
         sets = [some for n in range(1, len(words) + 1) for some in combinations(words, n)]
         return {"decodable": tuple(some for some in sets if any(set(need) <= set(some) for need in self.needs.values()))}
 
-    def _given(self, given: Mapping[str, Any], count: int) -> dict[str, Any]:
-        """What was given besides media, texts as one string an item. Raises InputError for what the tokenizer does not take."""
+    def accepted(self, given: Mapping[str, Any], count: int) -> dict[str, Any]:
+        """What was given besides `count` items of media, texts as a list. Raises InputError for what `takes` does not name."""
         unknown = sorted(given.keys() - set(self.takes))
         if unknown:
             taken = f"it takes {', '.join(self.takes)}" if self.takes else "it takes media alone"

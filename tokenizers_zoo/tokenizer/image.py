@@ -80,7 +80,7 @@ class ImageTokenizer(Tokenizer):
         `image_size`. A batch has one size. Raises InputError for what cannot be encoded.
         """
         quantizer, images = self.discrete(), as_images(source, self.target(size))
-        given = self._given(given, len(images))
+        given = self.accepted(given, len(images))
         codes = quantizer.encode(self.encode_latents(images.pixels.to(self.device), **given))
         if self.encoder.sizes:
             height, width = images.pixels.shape[-2:]
