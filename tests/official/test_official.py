@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import toys
 from conftest import media
 from safetensors.torch import save_file
 
@@ -210,3 +211,11 @@ def test_conversion_is_checked_on_our_side_too(toy: Official) -> None:
     converted = toy.convert(published(small()), small())
     with pytest.raises(tz.WeightsError, match=r"2 missing: decoder\.head\.smooth\.bias, decoder\.head\.smooth\.weight"):
         load_strict(small(), converted, "it")  # all but what is fresh
+
+
+def test_frozen_helpers_are_not_asked_for() -> None:
+    tokenizer = toys.captioned()
+    state = plain_state(tokenizer)
+    official = Official((), "MIT", (("", "it.safetensors"),))
+    assert official.convert(state, toys.captioned()).keys() == state.keys()
+    assert "letters.table" in tokenizer.state_dict()

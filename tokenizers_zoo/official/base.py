@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from ..tokenizer import Tokenizer
-from ..weights import compare
+from ..weights import compare, unsaved
 
 State = dict[str, Tensor]
 
@@ -61,8 +61,9 @@ class Official:
         return {self.key(key): _shape(value) for key, value in self._wanted(tokenizer).items()}
 
     def convert(self, state: State, tokenizer: Tokenizer) -> State:
-        """What was unpacked -> the state dict of a freshly created tokenizer, but for what is `fresh`. Strict in both directions:
-        raises WeightsError that lists missing, surplus and mis-shaped keys.
+        """What was unpacked -> the state dict of a freshly created tokenizer, but for frozen helpers and what is `fresh`.
+
+        Strict in both directions: raises WeightsError that lists missing, surplus and mis-shaped keys.
 
         A subclass whose authors fuse or split tensors renames and joins them first, and hands the rest on to this method, so that
         every published entry is accounted for.
@@ -72,7 +73,9 @@ class Official:
         return {key: state[self.key(key)].reshape(value.shape) for key, value in self._wanted(tokenizer).items()}
 
     def _wanted(self, tokenizer: Tokenizer) -> State:
-        return {k: v for k, v in tokenizer.state_dict().items() if not re.search(self.fresh, k)}
+        left_out = unsaved(tokenizer)
+        state = tokenizer.state_dict().items()
+        return {k: v for k, v in state if not k.startswith(left_out) and not re.search(self.fresh, k)}
 
 
 def _shape(value: Tensor) -> tuple[int, ...]:
