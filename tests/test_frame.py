@@ -191,6 +191,30 @@ def test_two_groups_have_two_outputs() -> None:
     assert again == tokens
 
 
+@pytest.mark.parametrize("outputs", [(), ("sketch",)])
+@pytest.mark.parametrize(
+    "needs", [{"main": ("pixel",), "sketch": ("semantic",)}, {"sketch": ("pixel",)}, {"main": ("semantic", "pixel")}]
+)
+def test_decodable_is_what_decodes(
+    needs: dict[str, tuple[str, ...]], outputs: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = toys.two_outputs()
+    monkeypatch.setattr(tokenizer, "needs", needs)
+    monkeypatch.setattr(toys.TwoOutputs, "outputs", {name: tokenizer.sketch for name in outputs})
+    tokens = tokenizer.encode(PHOTOS)
+
+    def decodes(part: tz.Tokens, output: str) -> bool:
+        try:
+            tokenizer.decode(part, output=output)
+        except tz.TokenError:
+            return False
+        return True
+
+    parts = {("semantic",): tokens.codebooks("semantic"), ("pixel",): tokens.codebooks("pixel"), tokens.spec.roles: tokens}
+    expected = {roles for roles, part in parts.items() if any(decodes(part, output) for output in ("main", *outputs))}
+    assert set(tokens.spec.decodable) == expected
+
+
 def test_features_of_a_role_for_understanding() -> None:
     tokenizer = toys.two_outputs()
     tokens = tokenizer.encode(PHOTOS)

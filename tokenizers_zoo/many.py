@@ -89,7 +89,7 @@ def decode_many(
 ) -> Iterator[tuple[Any, Audio | Images | Exception]]:
     """(key, media) of every source, or (key, error), in the same way. A source is a `.tok` file, its bytes, or Tokens.
 
-    load: gives the tokenizer of a spec, on `device`; asked for every batch, by several threads. options: of `decode`.
+    load: gives the tokenizer of a spec, on `device`; asked for every batch, by several threads. options: of `decode`, for all.
     """
     device = torch.device(device)
     limit = _Limit.of(device.type, batch_seconds, batch_size, workers)

@@ -219,7 +219,7 @@ class Tokenizer(Part, ABC):
         if output not in {"main", *self.outputs}:
             raise TokenError(f"{self.name} has no output {output!r}; it has {', '.join(['main', *self.outputs])}")
         tokens = self._own(tokens)
-        if not self._complete(tokens.spec, output):
+        if not self._complete(tokens.spec.codebook_ids, output):
             raise TokenError(
                 f"{self.name} cannot decode the codebooks {tokens.spec.codebook_ids} ({', '.join(tokens.spec.roles)}) alone; "
                 f"{self._wanted(output)}"
@@ -257,14 +257,15 @@ class Tokenizer(Part, ABC):
                 )
         return tokens
 
-    def _complete(self, spec: TokenSpec, output: str) -> bool:
-        """Whether these codebooks are enough for an output."""
-        present = {role: [i for i, r in zip(spec.codebook_ids, spec.roles, strict=True) if r == role] for role in spec.roles}
-        everything = {role: [i for i, r in enumerate(self.roles) if r == role] for role in self.roles}
-        leading = spec.codebook_ids == tuple(range(len(spec.codebook_ids))) and self.discrete().codebook_prefixes
+    def _complete(self, codebook_ids: Sequence[int], output: str) -> bool:
+        """Whether the codebooks with these numbers are enough for an output."""
+        given, roles = set(codebook_ids), self.roles
+        present = {roles[i] for i in given}
+        leading = given == set(range(len(given))) and self.discrete().codebook_prefixes
         if output not in self.needs:
-            return leading or present == everything
-        return set(self.needs[output]) <= present.keys() and (leading or all(present[r] == everything[r] for r in present))
+            return leading or len(given) == len(roles)
+        whole = {i for i, role in enumerate(roles) if role in present} == given
+        return set(self.needs[output]) <= present and (leading or whole)
 
     def _wanted(self, output: str) -> str:
         if output in self.needs:
@@ -276,9 +277,11 @@ class Tokenizer(Part, ABC):
         """`decodable` of the spec: sets of roles that one of the outputs decodes; its default where none says what it needs."""
         if not self.needs:
             return {}
-        words = tuple(dict.fromkeys(self.roles))
+        roles, outputs = self.roles, ["main", *self.outputs]
+        words = tuple(dict.fromkeys(roles))
         sets = [some for n in range(1, len(words) + 1) for some in combinations(words, n)]
-        return {"decodable": tuple(some for some in sets if any(set(need) <= set(some) for need in self.needs.values()))}
+        ids = {some: [i for i, role in enumerate(roles) if role in some] for some in sets}
+        return {"decodable": tuple(some for some in sets if any(self._complete(ids[some], output) for output in outputs))}
 
     def accepted(self, given: Mapping[str, Any], count: int) -> dict[str, Any]:
         """What was given besides `count` items of media, texts as a list. Raises InputError for what `takes` does not name."""
