@@ -1,5 +1,6 @@
 """What the coming tokenizers need of the frame, each on a toy assembly (tests/toys.py)."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_noise_and_options_can_be_given() -> None:
     assert not torch.allclose(tokenizer.decode(tokens, steps=9).pixels, tokenizer.decode(tokens).pixels)
     with pytest.raises(tz.InputError, match="there are noise, steps"):
         tokenizer.decode(tokens, guidance=2)
-    with pytest.raises(tz.InputError, match="noise must have shape"):
+    with pytest.raises(tz.InputError, match="noise must be a tensor with shape"):
         tokenizer.decode(tokens, noise=noise[:2])
     with pytest.raises(tz.InputError, match="2 seeds for 3"):
         tokenizer.decode(tokens, seed=[1, 2])
@@ -244,3 +245,69 @@ def test_features_stop_at_an_items_end() -> None:
     features = tokenizer.embed(mixed, "pixel")
     assert not features[0, 3:].any()
     torch.testing.assert_close(tokenizer.embed(mixed, "pooled")[0], features[0, :3].mean(0))
+
+
+def test_features_of_scales_are_those_of_the_finest() -> None:
+    tokenizer = toys.pyramid()
+    tokens = tokenizer.encode(PHOTOS)
+    features = tokenizer.embed(tokens, "pixel")
+    torch.testing.assert_close(features, tokenizer.quantizer.decode(tokens.codes))
+    torch.testing.assert_close(tokenizer.embed(tokens, "pooled"), features.mean(1))
+    assert tokenizer.embed(tokens.prefix(5), "pixel").shape == (3, 16, 3)
+
+
+def test_a_decoder_of_noise_trains_without_code_of_its_own() -> None:
+    tokenizer = toys.noisy().train()
+    first, second = tokenizer(PHOTOS).output, tokenizer(PHOTOS).output
+    assert not torch.equal(first, second)
+    first.sum().backward()
+    assert tokenizer.encoder.proj.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("toy", [toys.captioned, toys.noisy, toys.sized, toys.pyramid, toys.two_outputs])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_wiring_runs_in_another_precision(toy: Callable[[], tz.Tokenizer], dtype: torch.dtype) -> None:
+    tokenizer = toy()
+    tokens = tokenizer.encode(PHOTOS)
+    decoded = {output: tokenizer.decode(tokens, output=output).pixels for output in ("main", *tokenizer.outputs)}
+    other = tokenizer.to(dtype)
+    assert (other.encode(PHOTOS).codes == tokens.codes).float().mean() > 0.9
+    for output, pixels in decoded.items():
+        torch.testing.assert_close(other.decode(tokens, output=output).pixels, pixels, atol=0.05, rtol=0)
+
+
+def test_sizes_in_every_form() -> None:
+    tokenizer, square = toys.sized(), toys.noisy()
+    for size in (24, np.int64(24), (24, 24), [24, np.int32(24)]):
+        assert tokenizer.encode(PHOTOS, size=size).conditions["height"].tolist() == [24] * 3
+    for size in (16, np.int64(16), (16, 16), "source", None):
+        assert square.encode(PHOTOS, size=size) == square.encode(PHOTOS)
+    for wrong in ("sorce", 24.0, True, (24,), (24, 32, 8), {"height": 24}, 0, -8, (16, "x"), (0, 16)):
+        for t in (tokenizer, square):
+            with pytest.raises(tz.InputError, match="pixels a side"):
+                t.encode(PHOTOS, size=wrong)
+    with pytest.raises(tz.InputError, match="pixels a side"):
+        next(tz.encode_many(tokenizer, [PHOTOS[0]], size="sorce"))
+
+
+def test_seeds_and_noise_in_every_form() -> None:
+    tokenizer = toys.noisy()
+    tokens = tokenizer.encode(PHOTOS)
+    wanted = tokenizer.decode(tokens, seed=[4, 5, 6]).pixels
+    for seed in ((4, 5, 6), np.array([4, 5, 6]), torch.tensor([4, 5, 6])):
+        assert torch.equal(tokenizer.decode(tokens, seed=seed).pixels, wanted)
+    for wrong in (2**64, -(2**63) - 1, [1, 2, 2**80]):
+        with pytest.raises(tz.InputError, match="64 bits"):
+            tokenizer.decode(tokens, seed=wrong)
+    for wrong in (3, "x", PHOTOS.tolist()):
+        with pytest.raises(tz.InputError, match="noise must be a tensor with shape"):
+            tokenizer.decode(tokens, noise=wrong)
+
+
+def test_captions_of_tables() -> None:
+    tokenizer = toys.captioned()
+    wanted = tokenizer.encode(PHOTOS, text=TEXTS)
+    for text in (tuple(TEXTS), np.array(TEXTS), ["a cat", None, "Kätzchen"]):
+        assert tokenizer.encode(PHOTOS, text=text) == wanted
+    (_, found), *_ = tz.encode_many(tokenizer, [{"media": PHOTOS[0], "text": None}])
+    assert found == tokenizer.encode(PHOTOS[:1])

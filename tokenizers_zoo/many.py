@@ -53,6 +53,10 @@ def encode_many(
     """
     tokenizer.discrete()
     limit = _Limit.of(tokenizer.device.type, batch_seconds, batch_size, workers)
+    if isinstance(tokenizer, ImageTokenizer):
+        tokenizer.target(size)  # or an error, before anything is read
+    elif size is not None:
+        raise InputError(f"{tokenizer.name} is for audio, which has no size; leave size={size!r} out")
 
     def read(source: Any) -> "_Item":
         if isinstance(source, Row):

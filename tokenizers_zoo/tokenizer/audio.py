@@ -129,7 +129,7 @@ class AudioTokenizer(Tokenizer):
         pieces = []
         for start, first, last, stop in self._spans(frames, decoder.receptive_field):
             latents = self.latents(tokens.codes[..., start:stop], tokens.spec.codebook_ids)
-            piece = self.decode_latents(latents, ragged, **how)
+            piece = self.decode_latents(latents.to(self.dtype), ragged, **how)
             pieces.append(piece[..., (first - start) * decoder.hop : (last - start) * decoder.hop].float().cpu())
         samples = tokens.conditions.get("num_samples", tokens.lengths * self.hop).cpu().long()
         samples = torch.minimum(samples * rate // self.sample_rate, decoder.samples(tokens.lengths))
@@ -157,7 +157,8 @@ class AudioTokenizer(Tokenizer):
         """One training pass over waveforms (B, 1, S); the output is cut to S samples."""
         latents = self.encode_latents(media, **given)
         quantized = self.discrete()(latents)
-        output = self.decode_latents(quantized.latents, **given)[..., : media.shape[-1]]
+        how = given | self._noise(len(media))
+        output = self.decode_latents(quantized.latents.to(self.dtype), **how)[..., : media.shape[-1]]
         return Reconstruction(output, latents, quantized)
 
 

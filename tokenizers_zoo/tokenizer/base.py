@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -193,7 +194,8 @@ class Tokenizer(Part, ABC):
         if role == "pooled":
             words = tokens.spec.roles
             features = self.embed(tokens, "semantic" if "semantic" in words else words[0])
-            return features.sum(1) / tokens.lengths.clamp(min=1)[:, None].to(features)
+            count = features.shape[1] if tokens.spec.scales else tokens.lengths.clamp(min=1)[:, None].to(features)
+            return features.sum(1) / count
         quantizer, ids = self.discrete(), [i for i, word in enumerate(self.roles) if word == role]
         grouped = isinstance(quantizer, GroupedQuantizer)
         if not ids or not (grouped or ids == list(range(len(ids)))):
@@ -201,7 +203,7 @@ class Tokenizer(Part, ABC):
         tokens = tokens.codebooks(role)
         latents = self.latents(tokens.codes, tokens.spec.codebook_ids)
         part = quantizer.split(latents)[role] if isinstance(quantizer, GroupedQuantizer) else latents
-        return part * tokens.mask[..., None]
+        return part if tokens.spec.scales else part * tokens.mask[..., None]  # the positions of scales are no latents
 
     def latents(self, codes: Tensor, codebook_ids: Sequence[int]) -> Tensor:
         """Latents (B, N, D) of codes (B, K', N) of these codebooks; zeros past an item's length."""
@@ -292,6 +294,11 @@ class Tokenizer(Part, ABC):
         known = {name: given[name] for name in self.takes if given.get(name) is not None}
         return known | ({"text": _texts(given.get("text"), count)} if "text" in self.takes else {})
 
+    def _noise(self, count: int) -> dict[str, Tensor]:
+        """Noise for a training pass, as a keyword of `decode_latents`, where the main decoder takes some."""
+        shape = self.decoder.noise_shape
+        return {"noise": torch.randn(count, *shape, device=self.device, dtype=self.dtype)} if shape else {}
+
     def _how(self, tokens: Tokens, output: str, seeds: Sequence[int], options: Mapping[str, Any]) -> dict[str, Any]:
         """Keywords of `decode_latents` besides lengths and size: output, conditions, options and noise."""
         decoder: Any = {"main": self.decoder, **self.outputs}[output]
@@ -308,26 +315,31 @@ class Tokenizer(Part, ABC):
             noise = how.get("noise")
             if noise is None:  # on the CPU, item by item: neither the batch nor the device changes it
                 noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
-            if noise.shape != (len(tokens), *shape):
-                raise InputError(f"noise must have shape {(len(tokens), *shape)}, got {tuple(noise.shape)}")
+            if not isinstance(noise, Tensor) or noise.shape != (len(tokens), *shape):
+                got = tuple(noise.shape) if isinstance(noise, Tensor) else f"{noise!r:.80}"
+                raise InputError(f"noise must be a tensor with shape {(len(tokens), *shape)}, got {got}")
             how["noise"] = noise.to(self.device, self.dtype)
         return how
 
 
 def _texts(text: Any, count: int) -> list[str]:
     """One string an item, "" where there is none."""
-    texts = [text or ""] * count if text is None or isinstance(text, str) else text
-    if not isinstance(texts, list | tuple) or len(texts) != count or not all(isinstance(t, str) for t in texts):
+    listed = text.tolist() if isinstance(text, np.ndarray) else text
+    texts = [text or ""] * count if text is None or isinstance(text, str) else listed
+    if not isinstance(texts, list | tuple) or len(texts) != count or not all(isinstance(t, str | None) for t in texts):
         raise InputError(f"text must be one string for all, or a list of {count}, one an item; got {text!r:.80}")
-    return list(texts)
+    return [t or "" for t in texts]
 
 
 def as_seeds(seed: int | Sequence[int], count: int) -> list[int]:
     """One seed an item. Raises InputError for anything but whole numbers, one or `count` of them."""
     try:
-        seeds = [operator.index(seed)] * count if hasattr(seed, "__index__") else [operator.index(s) for s in seed]
+        one = not isinstance(seed, Sequence) and not getattr(seed, "ndim", 0)  # arrays and tensors, too
+        seeds = [operator.index(seed)] * count if one else [operator.index(s) for s in seed]  # type: ignore[arg-type,union-attr]
     except TypeError as error:
         raise InputError(f"seed must be a whole number, or one an item, got {seed!r}") from error
     if len(seeds) != count:
         raise InputError(f"{len(seeds)} seeds for {count} items; give one for all, or one an item")
+    if not all(-(2**63) <= s < 2**64 for s in seeds):
+        raise InputError(f"seeds have 64 bits, got {seed!r:.80}")
     return seeds

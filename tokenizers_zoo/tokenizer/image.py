@@ -81,7 +81,7 @@ class ImageTokenizer(Tokenizer):
         """
         quantizer, images = self.discrete(), as_images(source, self.target(size))
         given = self.accepted(given, len(images))
-        codes = quantizer.encode(self.encode_latents(images.pixels.to(self.device), **given))
+        codes = quantizer.encode(self.encode_latents(images.pixels.to(self.device, self.dtype), **given))
         if self.encoder.sizes:
             height, width = images.pixels.shape[-2:]
             given |= {k: torch.full((len(images),), v, dtype=torch.int16) for k, v in (("height", height), ("width", width))}
@@ -90,8 +90,8 @@ class ImageTokenizer(Tokenizer):
     def target(self, size: Size) -> Any:
         """What `as_images` makes of every image: a size, or a rule from an image's own size to one that is allowed."""
         sizes, own = self.encoder.sizes, (self.image_size, self.image_size)
-        if size == "source" and sizes:
-            return sizes.nearest
+        if size == "source":
+            return sizes.nearest if sizes else own
         sides = own if size is None else tuple(size) if isinstance(size, tuple | list) else (size, size)
         if sides == own:
             return own
@@ -109,7 +109,7 @@ class ImageTokenizer(Tokenizer):
         tokens = self.checked(tokens, output)
         how = self._how(tokens, output, as_seeds(seed, len(tokens)), options) | self._extent(tokens)
         latents = self.latents(tokens.codes, tokens.spec.codebook_ids)
-        return Images(self.decode_latents(latents, **how).float().clamp(0, 1).cpu())
+        return Images(self.decode_latents(latents.to(self.dtype), **how).float().clamp(0, 1).cpu())
 
     def _extent(self, tokens: Tokens) -> dict[str, Any]:
         """Lengths and size as keywords of `decode_latents`, where they vary. Raises TokenError for those that do not decode."""
@@ -139,10 +139,10 @@ class ImageTokenizer(Tokenizer):
 
     def forward(self, media: Tensor, **given: Any) -> Reconstruction:
         """One training pass over images (B, 3, H, W) in [0, 1]."""
-        extent = self._trained_extent(media)
+        how = given | self._trained_extent(media) | self._noise(len(media))
         latents = self.encode_latents(media, **given)
         quantized = self.discrete()(latents)
-        return Reconstruction(self.decode_latents(quantized.latents, **given, **extent), latents, quantized)
+        return Reconstruction(self.decode_latents(quantized.latents.to(self.dtype), **how), latents, quantized)
 
     def _trained_extent(self, media: Tensor) -> dict[str, Any]:
         """Size of images (B, 3, H, W) as a keyword of `decode_latents`, where it varies. Raises InputError for another one."""
