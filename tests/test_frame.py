@@ -117,13 +117,7 @@ def test_sizes_travel_as_conditions(tmp_path: Path, photo: Path) -> None:
     assert tokenizer.decode(tokenizer.encode(photo, size="source")).pixels.shape[-2:] == (40, 64)  # of 300 x 451
     with pytest.raises(tz.InputError, match="the nearest is 24 x 32"):
         tokenizer.encode(PHOTOS, size=(24, 30))
-    with pytest.raises(tz.InputError, match="multiples of 8"):
-        tokenizer.encode(PHOTOS, size=(0, 24))
-    for wrong in ("big", (24, 24, 24), (24.0, 24), ()):
-        with pytest.raises(tz.InputError, match="size is pixels a side"):
-            tokenizer.encode(PHOTOS, size=wrong)
-    assert tokenizer.encode(PHOTOS, size=np.int64(24)) == tokenizer.encode(PHOTOS, size=[24, 24])
-    for other in (32, "source", (16, 24)):
+    for other in (32, (16, 24)):
         with pytest.raises(tz.InputError, match="16 x 16 alone"):
             fixed.encode(PHOTOS, size=other)
     assert fixed.encode(PHOTOS, size=(16, 16)) == fixed.encode(PHOTOS)

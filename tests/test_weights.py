@@ -119,6 +119,18 @@ def test_a_table_on_top_of_another_variants_weights(tmp_path: Path) -> None:
         made.save_pretrained(tmp_path / "x", weights_of=tz.load("dm-codec-tiny"))
 
 
+def test_weights_that_do_not_ship_cannot_be_left_out(tmp_path: Path) -> None:
+    """What was saved so could never be loaded again."""
+    table = {"class_path": "VectorQuantizer", "init_args": {"codebook_size": 16, "dim": 5}}
+    made, other = tz.load("titok-tiny", quantizer=table), tz.load("titok-tiny", **{"quantizer.levels": [8, 5, 5, 5, 5]})
+    with pytest.raises(tz.WeightsError, match=r"other weights than load\('titok-tiny'\)"):
+        made.save_pretrained(tmp_path / "x", weights_of=other)
+    other.name = "mine"
+    with pytest.raises(tz.WeightsError, match="'mine', which does not ship"):
+        made.save_pretrained(tmp_path / "x", weights_of=other)
+    assert not (tmp_path / "x").exists()
+
+
 def test_half_of_a_table_and_no_table_at_all(tmp_path: Path) -> None:
     base = tz.load("titok-tiny")
     for number, levels in enumerate(([8, 5, 5, 5, 5], [5, 8, 5, 5, 5])):

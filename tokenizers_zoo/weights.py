@@ -20,6 +20,18 @@ from .files import atomic_path
 CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 1
 
 
+def share(kind: str) -> Path:
+    """The folder "models" or "checkpoints": beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).parent
+    inside = package / "share" / kind
+    return inside if inside.is_dir() else package.parent / kind
+
+
+def is_embedded(name: str) -> bool:
+    """Whether a variant's weights ship with the package."""
+    return (share("checkpoints") / name / CONFIG).is_file()
+
+
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a `.safetensors` file, or of a `.pt`, `.pth`, `.bin`, `.ckpt` file opened with weights_only.
 
@@ -122,8 +134,16 @@ def fingerprint(state: Mapping[str, Tensor], config: Mapping[str, Any] | None = 
     return digest.hexdigest()[:12]
 
 
-def without(state: Mapping[str, Tensor], base: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """What of `state` is not in `base`. Raises WeightsError where they share nothing."""
+def without(state: Mapping[str, Tensor], base: Mapping[str, Tensor], name: str, weights: str) -> dict[str, Tensor]:
+    """What of `state` is not in `base`, the variant `name` as it ships, whose fingerprint is `weights`.
+
+    Raises WeightsError where they share nothing, and for a base that `load` would not find.
+    """
+    if not is_embedded(name):
+        raise WeightsError(f"weights_of is {name!r}, which does not ship with this package; save without weights_of")
+    config = read_config(share("checkpoints") / name / CONFIG)
+    if weights != config.get("weights", config["sha256"][:12]):
+        raise WeightsError(f"weights_of has other weights than load({name!r}); give that, or save without weights_of")
     rest = {k: v for k, v in state.items() if k not in base or v.shape != base[k].shape or not torch.equal(v, base[k].to(v))}
     if len(rest) == len(state):
         raise WeightsError(f"none of these weights is equal to one of {name}; save without weights_of")

@@ -20,22 +20,17 @@ from .weights import (
     compare,
     fingerprint,
     fold_weight_norm,
+    is_embedded,
     load_plain,
     load_strict,
     plain_state,
     read_folder,
     shapes,
+    share,
     unsaved,
 )
 
 AUTHORS: dict[str, str] = {}  # by variant: where its authors' weights are; filled by `official`
-
-
-def share(kind: str) -> Path:
-    """The folder "models" or "checkpoints": beside the package in a checkout, inside it in an installed wheel."""
-    package = Path(__file__).parent
-    inside = package / "share" / kind
-    return inside if inside.is_dir() else package.parent / kind
 
 
 @cache
@@ -46,11 +41,6 @@ def _variants() -> dict[str, Path]:
 def list_tokenizers(pattern: str = "*") -> list[str]:
     """Names of all variants that match a shell-style pattern, sorted."""
     return fnmatch.filter(sorted(_variants()), pattern)
-
-
-def is_embedded(name: str) -> bool:
-    """Whether a variant's weights ship with the package."""
-    return (share("checkpoints") / name / CONFIG).is_file()
 
 
 def _yaml(name: str | Path) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+import toys
 import yaml
 from conftest import DATA, small
 
@@ -44,6 +45,12 @@ def test_shipped_suites_are_whole(path: Path) -> None:
     for config in [*found.metrics.values(), *found.baselines]:
         config = {"class_path": config} if isinstance(config, str) else config
         inspect.signature(rooms[config["class_path"]]).bind(**config.get("init_args", {}))
+
+
+def test_codebooks_are_measured_where_they_decode_alone() -> None:
+    tokenizer = toys.two_outputs()  # its first codebook decodes by the sketch alone
+    rows = [system.name for system in systems.tokenized(tokenizer, [1, 2, 3], [])]
+    assert rows == ["two-outputs", "two-outputs, 2 codebooks", "two-outputs, 1 codebook, sketch decoder"]
 
 
 def test_every_metric_is_shown_in_some_suite() -> None:

@@ -13,6 +13,7 @@ from .. import zoo
 from ..errors import InputError, TokenError, WeightsError
 from ..official import IMPORTERS, load_official
 from ..tokenizer import Tokenizer
+from ..weights import is_embedded
 
 ERRORS = (InputError, TokenError, WeightsError, OSError, ImportError)
 
@@ -54,12 +55,12 @@ def list_(args: argparse.Namespace) -> int:
 
 
 def _weights(name: str) -> str:
-    return "embedded" if zoo.is_embedded(name) else "authors" if name in IMPORTERS else "none"
+    return "embedded" if is_embedded(name) else "authors" if name in IMPORTERS else "none"
 
 
 def info(args: argparse.Namespace) -> int:
     """What a tokenizer's tokens mean, and its size."""
-    fresh = args.name in zoo.list_tokenizers() and not zoo.is_embedded(args.name)
+    fresh = args.name in zoo.list_tokenizers() and not is_embedded(args.name)
     tokenizer = zoo.create(args.name) if fresh else load(args.name)
     rows: dict[str, Any] = {"name": tokenizer.name}
     if tokenizer.quantizer is not None:

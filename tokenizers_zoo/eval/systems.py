@@ -55,7 +55,8 @@ def tokenized(tokenizer: Tokenizer, codebooks: Sequence[int], positions: Sequenc
     """The tokenizer whole, at each number of codebooks and of tokens that it can decode alone, and by its other decoders."""
     spec = tokenizer.spec
     systems: list[System] = [Tokenized(tokenizer)]
-    systems += [Tokenized(tokenizer, codebooks=n) for n in codebooks if spec.codebook_prefixes and n <= len(spec.roles)]
+    counts = [n for n in codebooks if spec.codebook_prefixes and n <= len(spec.roles)]
+    systems += [Tokenized(tokenizer, codebooks=n) for n in counts if tokenizer.decodes(range(n))]
     systems += [Tokenized(tokenizer, positions=n) for n in positions if n in (spec.prefix_lengths or ())]
     systems += [Tokenized(tokenizer, output=output) for output in tokenizer.outputs]
     return systems

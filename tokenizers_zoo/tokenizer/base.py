@@ -160,7 +160,7 @@ class Tokenizer(Part, ABC):
         if self.weights and dtype is None and self.weights in (fingerprint(state), fingerprint(state, config)):
             facts["weights"] = self.weights
         if weights_of is not None:
-            state = without(state, plain_state(weights_of), weights_of.name)
+            state = without(state, plain_state(weights_of), weights_of.name, weights_of.weights)
             facts |= {"weights_of": weights_of.name, "weights_of_fingerprint": weights_of.weights}
         write_folder(folder, facts, state, dtype)
 
@@ -221,7 +221,7 @@ class Tokenizer(Part, ABC):
         if output not in {"main", *self.outputs}:
             raise TokenError(f"{self.name} has no output {output!r}; it has {', '.join(['main', *self.outputs])}")
         tokens = self._own(tokens)
-        if not self._complete(tokens.spec.codebook_ids, output):
+        if not self.decodes(tokens.spec.codebook_ids, output):
             raise TokenError(
                 f"{self.name} cannot decode the codebooks {tokens.spec.codebook_ids} ({', '.join(tokens.spec.roles)}) alone; "
                 f"{self._wanted(output)}"
@@ -259,7 +259,7 @@ class Tokenizer(Part, ABC):
                 )
         return tokens
 
-    def _complete(self, codebook_ids: Sequence[int], output: str) -> bool:
+    def decodes(self, codebook_ids: Sequence[int], output: str = "main") -> bool:
         """Whether the codebooks with these numbers are enough for an output."""
         given, roles = set(codebook_ids), self.roles
         present = {roles[i] for i in given}
@@ -283,7 +283,7 @@ class Tokenizer(Part, ABC):
         words = tuple(dict.fromkeys(roles))
         sets = [some for n in range(1, len(words) + 1) for some in combinations(words, n)]
         ids = {some: [i for i, role in enumerate(roles) if role in some] for some in sets}
-        return {"decodable": tuple(some for some in sets if any(self._complete(ids[some], output) for output in outputs))}
+        return {"decodable": tuple(some for some in sets if any(self.decodes(ids[some], output) for output in outputs))}
 
     def accepted(self, given: Mapping[str, Any], count: int) -> dict[str, Any]:
         """What was given besides `count` items of media, texts as a list. Raises InputError for what `takes` does not name."""

@@ -90,18 +90,16 @@ class ImageTokenizer(Tokenizer):
     def target(self, size: Size) -> Any:
         """What `as_images` makes of every image: a size, or a rule from an image's own size to one that is allowed."""
         sizes, own = self.encoder.sizes, (self.image_size, self.image_size)
-        if size == "source":
-            return sizes.nearest if sizes else own
-        sides = own if size is None else tuple(size) if isinstance(size, tuple | list) else (size, size)
-        if sides == own:
-            return own
-        if sizes is None:
-            raise InputError(f"{self.name} takes images of {self.image_size} x {self.image_size} alone, not size={size!r}")
-        if len(sides) != 2 or not all(map(is_integer, sides)):
-            raise InputError(f'size is pixels a side, (height, width), or "source"; got {size!r}')
-        height, width = map(int, sides)
-        sizes.check(height, width)
-        return height, width
+        if size is None or size == "source":
+            return sizes.nearest if size and sizes else own
+        sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+        if len(sides) != 2 or not all(is_integer(side) and side > 0 for side in sides):
+            raise InputError(f'size must be pixels a side, (height, width), or "source", got {size!r:.80}')
+        if sizes is None and sides != own:
+            raise InputError(f"{self.name} takes images of {own[0]} x {own[1]} alone, not size={size!r}")
+        if sizes and sides != own:
+            sizes.check(*sides)
+        return sides
 
     @torch.no_grad()
     def decode(self, tokens: Tokens, output: str = "main", seed: int | Sequence[int] = 0, **options: Any) -> Images:
