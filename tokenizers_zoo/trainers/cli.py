@@ -1,12 +1,15 @@
 """The training verbs: fit, validate, test, predict (Lightning's), and export."""
 
 import importlib
+import inspect
 import os
 import pkgutil
 import re
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import chain
 from typing import Any, NoReturn
 
 import torch
@@ -30,7 +33,6 @@ DEFAULTS = {
     "check_val_every_n_epoch": None,  # validation goes by steps
     "log_every_n_steps": 20,
     "enable_model_summary": False,
-    "callbacks": [CodebookMonitor(), Throughput(), Reconstructions()],
 }
 
 
@@ -42,10 +44,31 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Ends the program with the message."""
-        found = re.findall(r"class_path '[\w.]*?(\w+)':\s+Parser key \"(\w+)\"", message)
-        if found and "import path" in message:
-            message += f"\n  {choices(*found[-1])}"
+        wrong = re.findall(r"Expected a dot import path string: (\w+)", message)
+        part = re.findall(r"class_path '[\w.]*?(\w+)':\s+Parser key \"(\w+)\"", message)
+        if wrong:
+            key = re.findall(r'[Kk]ey "([\w.]+)"', message)[-1]
+            message = f"{message.rstrip()}\n  {(choices(*part[-1]) if part else '') or _alternatives(wrong[-1], key)}"
         super().error(message, ex)
+
+
+def _alternatives(wrong: str, key: str) -> str:
+    """What could stand in place of a wrong class name: all of the room that the key is named after, or else what is like it."""
+    rooms = {room: sorted(_classes(room)) for room in PACKAGES}
+    room = next((room for room in PACKAGES for step in key.split(".") if room.startswith(step.rstrip("s"))), None)
+    if room:
+        return f"choose one of {', '.join(rooms[room])}, or a class by its import path, as torch.nn.L1Loss"
+    known = {*registry(), *chain(*rooms.values()), *(name for name, _ in inspect.getmembers(torch.optim, inspect.isclass))}
+    near = get_close_matches(wrong, sorted(known), 3, 0.5)
+    return f"{wrong} is no class; did you mean {' or '.join(near)}?" if near else f"{wrong} is no class; give its import path"
+
+
+def _classes(room: str) -> set[str]:
+    """Names of the public classes that are defined in the modules of a package of ours."""
+    package = importlib.import_module(f"tokenizers_zoo.{room}")
+    modules = [importlib.import_module(info.name) for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
+    found = {name: cls for module in modules for name, cls in inspect.getmembers(module, inspect.isclass)}
+    return {name for name, cls in found.items() if cls.__module__.startswith(package.__name__) and not inspect.isabstract(cls)}
 
 
 def run(argv: Sequence[str]) -> None:
@@ -69,10 +92,8 @@ def plain_attention() -> None:
 def cli(argv: Sequence[str], run: bool = True) -> LightningCLI:
     """The verb `argv[0]` with its options; without `run` only the options of `fit`, and everything built by them."""
     registry()
-    for name in PACKAGES:  # what is imported can be named
-        package = importlib.import_module(f"tokenizers_zoo.{name}")
-        for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            importlib.import_module(info.name)
+    for room in PACKAGES:  # what is imported can be named
+        _classes(room)
     return LightningCLI(
         TokenizerModule,
         MediaData,
@@ -80,7 +101,7 @@ def cli(argv: Sequence[str], run: bool = True) -> LightningCLI:
         parser_class=Parser,
         seed_everything_default=0,
         auto_configure_optimizers=False,
-        trainer_defaults=DEFAULTS,
+        trainer_defaults=DEFAULTS | {"callbacks": [CodebookMonitor(), Throughput(), Reconstructions()]},  # of this run alone
         save_config_kwargs={"overwrite": True},
         args=list(argv),
         run=run,
