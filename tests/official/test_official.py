@@ -43,6 +43,29 @@ def published(tokenizer: tz.Tokenizer) -> State:
     return {k: v for k, v in state.items() if ".smooth." not in k} | {"usage": torch.zeros(3)}
 
 
+def test_frozen_helpers_are_not_the_authors(toy: Official, monkeypatch: pytest.MonkeyPatch) -> None:
+    helped, state = small(), published(small())
+    helped.register_module("helper", torch.nn.Linear(3, 3))
+    helped.helper.saved = False
+    monkeypatch.setattr(official, "create", lambda name, **overrides: helped)
+    kept = helped.helper.weight.clone()
+    made = tz.load_official("titok-tiny", state)
+    assert torch.equal(made.helper.weight, kept)
+    with pytest.raises(tz.WeightsError, match=r"surplus: helper.weight"):
+        tz.load_official("titok-tiny", state | {"helper.weight": kept})
+
+
+def test_the_command_line_takes_several_files(toy: Official, tmp_path: Path) -> None:
+    state = published(small())
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        part = {k: v.clone() for k, v in state.items() if k.startswith("theirs.") == (name == "a")}
+        save_file(part, tmp_path / name / "model.safetensors")  # of one name: no folder holds both
+    files = [str(tmp_path / name / "model.safetensors") for name in ("a", "b")]
+    assert main(["import", "titok-tiny", *files, "-o", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out/config.json").exists()
+
+
 def test_several_files_make_one_state(toy: Official, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, state = small(), published(small())
     state = published(source)
