@@ -167,7 +167,7 @@ def _construct(config: Assembly, kinds: Kinds, where: str) -> nn.Module:
     if cls is None:
         raise WeightsError(
             f"{where}: {name!r} is not a class of this library, nor registered; {_choice(kinds)} "
-            f"(one of your own: tokenizers_zoo.register(CLASS) first)"
+            f"(one of your own: tokenizers_zoo.register(CLASS) first; in a shell, tokenizers-zoo --import ITS_MODULE)"
         )
     if kinds and not issubclass(cls, kinds):
         raise WeightsError(f"{where} cannot be {name}; {_choice(kinds)}")

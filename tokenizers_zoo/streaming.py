@@ -80,7 +80,7 @@ def decode_chunk(tokenizer: AudioTokenizer, tokens: Tokens, state: Tensor | None
     codes = codes if state is None else torch.cat([state, codes], dim=-1)
     done = codes.shape[-1] - int(tokens.lengths.max())
     latents = tokenizer.latents(codes, tokens.spec.codebook_ids)
-    waveform = tokenizer.decode_latents(latents)[..., done * hop :].float().cpu()
+    waveform = tokenizer.decode_latents(latents.to(tokenizer.dtype))[..., done * hop :].float().cpu()
     samples = tokens.conditions.get("num_samples", tokens.lengths * hop).cpu().long().clamp(max=waveform.shape[-1])
     return Audio(waveform[..., : int(samples.max())], tokenizer.sample_rate, samples), codes[
         ..., max(0, codes.shape[-1] - field) :

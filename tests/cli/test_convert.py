@@ -3,6 +3,8 @@
 import io
 import re
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +13,10 @@ import pytest
 import torch
 import toys
 from conftest import DATA
+from PIL import Image
 
 import tokenizers_zoo as tz
-from tokenizers_zoo import zoo
+from tokenizers_zoo import assembly, zoo
 from tokenizers_zoo.cli import main
 from tokenizers_zoo.tokfile import read_spec
 
@@ -198,3 +201,81 @@ def test_a_header_tells_the_spec(tmp_path: Path) -> None:
         for bad in ("bad.tok", "wav.tok"):
             with pytest.raises(tz.TokenError, match=bad):
                 read_spec(tmp_path / bad)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Callable[[tz.Tokenizer], Path]:
+    """Saves a toy tokenizer, whose classes are registered for this test, and two photos beside it."""
+    before = dict(assembly._registered)
+
+    def save(tokenizer: tz.Tokenizer) -> Path:
+        for cls in {type(part) for part in tokenizer.modules() if type(part).__module__ == "toys"}:
+            tz.register(cls)
+        tokenizer.save_pretrained(tmp_path / "weights")
+        for i, size in enumerate(((40, 24), (24, 40))):
+            Image.new("RGB", size, (50 * i, 90, 10)).save(tmp_path / f"p{i}.png")
+        return tmp_path
+
+    yield save
+    assembly._registered.clear()
+    assembly._registered.update(before)
+
+
+def test_sizes_of_images(toy: Callable[[tz.Tokenizer], Path], capsys: pytest.CaptureFixture) -> None:
+    folder = toy(toys.sized())
+    for text, sizes in (("24x32", [(24, 32)] * 2), ("32", [(32, 32)] * 2), ("source", [(24, 40), (40, 24)])):
+        assert run("encode", folder / "weights", folder, "-o", folder / text, "--size", text) == 0
+        tokens = [tz.Tokens.load(folder / text / f"p{i}.tok") for i in range(2)]
+        assert [tuple(int(t.conditions[side]) for side in ("height", "width")) for t in tokens] == sizes
+    for wrong in ("24x", "axb", "sorce", "1x2x3"):
+        assert run("encode", folder / "weights", folder, "-o", folder / "x", "--size", wrong) == 1
+        assert 'size must be pixels a side, (height, width), or "source"' in capsys.readouterr().err
+    assert run("encode", "lm-spt-tiny", CLIP, "-o", folder / "x", "--size", "64") == 1
+    assert "which has no size" in capsys.readouterr().err
+
+
+def test_options_of_the_decoder(toy: Callable[[tz.Tokenizer], Path], capsys: pytest.CaptureFixture) -> None:
+    folder = toy(toys.noisy())
+    weights, tokens = folder / "weights", folder / "tokens"
+    assert run("encode", weights, folder, "-o", tokens) == 0
+    for number, options in enumerate((["seed=1"], ["seed=2"], ["seed=2", "steps=9"])):
+        assert run("decode", tokens, "--weights", weights, "-o", folder / str(number), "--set", *options) == 0
+    pixels = [tz.Images.load(folder / str(number) / "p0.png").pixels for number in range(3)]
+    assert not torch.equal(pixels[0], pixels[1])
+    assert not torch.equal(pixels[1], pixels[2])
+    assert run("decode", tokens, "--weights", weights, "-o", folder / "x", "--set", "guidance=2") == 1
+    assert "there are noise, steps" in capsys.readouterr().err
+    for wrong in ("seed", "=3", "workers=3"):
+        assert run("decode", tokens, "--weights", weights, "-o", folder / "x", "--set", wrong) == 1
+        assert "--set takes KEY=VALUE" in capsys.readouterr().err
+
+
+def test_another_output(tmp_path: Path) -> None:
+    assert run("encode", "lm-spt-tiny", CLIP, "-o", tmp_path / "x.tok") == 0
+    assert run("decode", tmp_path / "x.tok", "-o", tmp_path / "x.wav", "--set", "output=auxiliary") == 0
+    wanted = tz.load("lm-spt-tiny").decode(tz.Tokens.load(tmp_path / "x.tok"), output="auxiliary")
+    torch.testing.assert_close(tz.Audio.load(tmp_path / "x.wav").waveform, wanted.waveform.clamp(-1, 1), atol=1e-4, rtol=0)
+
+
+def test_classes_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    before = dict(assembly._registered)
+    source = (
+        "import tokenizers_zoo as tz\nfrom tokenizers_zoo.quantizers import FSQ\n@tz.register\nclass MyGrid(FSQ):\n    pass\n"
+    )
+    (tmp_path / "my_classes.py").write_text(source)
+    (tmp_path / "mine.yaml").write_text(
+        (zoo.share("models") / "titok/titok-tiny.yaml").read_text().replace("class_path: FSQ", "class_path: MyGrid")
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    try:
+        with pytest.raises(tz.WeightsError, match="--import ITS_MODULE"):
+            tz.create("mine.yaml")
+        assert run("--import", "no_such_module", "list") == 1
+        assert "no_such_module" in capsys.readouterr().err
+        assert run("--import", "my_classes", "list", "titok-tiny") == 0
+        tz.create("mine.yaml").save_pretrained("weights")
+        assert run("--import", "my_classes", "encode", "weights", PHOTO, "-o", "x.tok") == 0
+    finally:
+        assembly._registered.clear()
+        assembly._registered.update(before)

@@ -4,6 +4,7 @@ Exit codes: 0 all done, 1 something could not be done (said on stderr), 2 wrong 
 """
 
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = sys.argv[1:]
         gc.freeze()  # what was imported is never garbage; looking through it takes a third of a second at the end alone
     try:
+        argv = _imported(argv)
         if argv and argv[0] in parser.TRAINING:
             return verbs.train(argv)  # Lightning has its own way of stopping
         args = parser.build().parse_args(argv)
@@ -43,6 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"stopped{stop}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
+
+
+def _imported(argv: Sequence[str]) -> Sequence[str]:
+    """Imports the modules that are named before the verb, from the working directory too, and returns the rest."""
+    while len(argv) > 1 and argv[0] == "--import":
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        importlib.import_module(argv[1])
+        argv = argv[2:]
+    return argv
 
 
 @contextmanager

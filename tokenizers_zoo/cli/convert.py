@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import re
 import sys
 import threading
 import time
@@ -10,18 +11,20 @@ from contextlib import closing
 from typing import Any
 
 import torch
+import yaml
 from tqdm import tqdm
 
 from ..errors import InputError, TokenError
 from ..many import decode_many, encode_many, read_ahead
 from ..media import SUFFIXES, Audio, Images, as_audio, as_images
-from ..tokenizer import AudioTokenizer, Tokenizer
+from ..tokenizer import AudioTokenizer, Size, Tokenizer
 from ..tokens import Tokens, TokenSpec
 from ..tokfile import read_spec
 from .files import Job, find, protect_inputs, split_done
 from .verbs import ERRORS, load
 
 OUTPUT = {"audio": ".wav", "image": ".png"}
+READING = ("batch_size=", "batch_seconds=", "workers=", "device=", "load=", "sources=")  # arguments that are no options
 
 
 def encode(args: argparse.Namespace) -> int:
@@ -35,7 +38,7 @@ def encode(args: argparse.Namespace) -> int:
     with _precision(args):
         sources = ((job, job.source) for job in jobs)
         return _work(
-            encode_many(tokenizer, sources, batch_size=args.batch_size, workers=args.workers),
+            encode_many(tokenizer, sources, batch_size=args.batch_size, workers=args.workers, size=_size(args.size)),
             len(jobs),
             "encode",
             lambda job, tokens: tokens.save(job.output(".tok")),
@@ -44,7 +47,7 @@ def encode(args: argparse.Namespace) -> int:
 
 def decode(args: argparse.Namespace) -> int:
     """`.tok` files to WAV or PNG files."""
-    tokenizer = _by_spec(args.weights, args.device)
+    options, tokenizer = _options(args.set), _by_spec(args.weights, args.device)
     jobs = find(args.inputs, None, (".tok",), args.output)
     if not args.overwrite:
         jobs = _keep(*split_done(jobs, _decoded_suffix, list(OUTPUT.values())))
@@ -54,7 +57,8 @@ def decode(args: argparse.Namespace) -> int:
 
     with _precision(args):
         sources = ((job, job.source) for job in jobs)
-        media = decode_many(tokenizer, sources, batch_size=args.batch_size, workers=args.workers, device=args.device)
+        reading = {"batch_size": args.batch_size, "workers": args.workers, "device": args.device}
+        media = decode_many(tokenizer, sources, **reading, **options)
         return _work(media, len(jobs), "decode", save)
 
 
@@ -115,6 +119,21 @@ def _said(job: Job, error: Exception) -> str:
     elif not isinstance(error, ERRORS):
         text = f"{type(error).__name__}: {text}"
     return text if str(job) in text else f"{job}: {text}"
+
+
+def _size(text: str | None) -> Size:
+    """`size` of encode: 512, 384x512, source."""
+    sides = (text or "").split("x")
+    if not all(side.isdecimal() for side in sides):
+        return text  # type: ignore[return-value]  # "source", None, or what encode refuses
+    return int(sides[0]) if len(sides) == 1 else tuple(map(int, sides))  # type: ignore[return-value]
+
+
+def _options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Keywords of decode. Raises InputError for what is not KEY=VALUE."""
+    if wrong := [pair for pair in pairs if not re.match(r"[a-z]\w*=", pair) or pair.startswith(("tokens=", *READING))]:
+        raise InputError(f"--set takes KEY=VALUE, with output, seed, or an option of the decoder as key; got {wrong[0]!r}")
+    return {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def _keep(todo: list[Job], done: Sequence[Job]) -> list[Job]:

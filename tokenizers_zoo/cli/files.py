@@ -96,8 +96,10 @@ def _inputs(names: Sequence[str], suffixes: tuple[str, ...], output: str) -> Ite
             files = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
             found = [(file, os.path.splitext(os.path.basename(file))[0]) for file in files]
         if not found:
+            if not os.path.isdir(name):
+                raise FileNotFoundError(f"{name}: no such file or folder")
             others = f" ({_counted(left)})" if left else ""
-            raise FileNotFoundError(f"{name}: no such file, and no {', '.join(suffixes)} files below it{others}")
+            raise FileNotFoundError(f"{name}: no {', '.join(suffixes)} files below it{others}")
         yield from ((Path(file), stem) for file, stem in found)
     if left:
         print(_counted(left), file=sys.stderr)

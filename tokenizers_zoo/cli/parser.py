@@ -28,6 +28,7 @@ def build() -> argparse.ArgumentParser:
     """The parser of all verbs; `args.run(args)` does what was asked for."""
     parser = Parser("tokenizers-zoo", description="Speech and images as discrete tokens.", epilog=EXITS)
     parser.add_argument("--version", action="version", version=f"tokenizers-zoo {version('tokenizers-zoo')}")
+    parser.add_argument("--import", metavar="MODULE", help="a module of yours that registers classes; before the verb, any times")
     verbs_ = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, run: object, text: str) -> argparse.ArgumentParser:
@@ -59,11 +60,15 @@ def build() -> argparse.ArgumentParser:
     for command in (encode, decode):
         command.add_argument("--batch-size", type=int, help="files at a time (default: 16 s of audio on a CPU, 240 s on a GPU)")
         command.add_argument("--workers", type=int, default=4, help="threads that read ahead (default 4)")
+    encode.add_argument("--size", help="of images where a tokenizer takes several: 512, 384x512 (height first), or source")
+    decode.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="output=NAME, seed=N, steps=N, ..."
+    )
     decode.add_argument("--weights", help="folder or Hub id; by default the variant that the tokens name")
 
     bring = verb("import", verbs.import_, "the authors' checkpoint -> a weight folder of ours")
     bring.add_argument("variant")
-    bring.add_argument("source", nargs="?", help="file of the authors, or a Hub id (default: theirs)")
+    bring.add_argument("source", nargs="*", help="files of the authors, their folder, or a Hub id (default: theirs)")
     bring.add_argument("-o", "--output", type=Path, required=True, help="folder")
     for name, text in TRAINING.items():
         verbs_.add_parser(name, help=text, add_help=False)

@@ -82,7 +82,8 @@ def info(args: argparse.Namespace) -> int:
 def import_(args: argparse.Namespace) -> int:
     """The authors' checkpoint to a weight folder of ours."""
     try:
-        tokenizer = load_official(args.variant, args.source)
+        source = args.source[0] if len(args.source) == 1 else args.source or None
+        tokenizer = load_official(args.variant, source)
     except WeightsError as error:
         raise _suggested(args.variant, error) from error
     tokenizer.save_pretrained(args.output)

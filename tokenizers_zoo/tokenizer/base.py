@@ -243,7 +243,7 @@ class Tokenizer(Part, ABC):
         if mine.weights and theirs.weights and mine.weights != theirs.weights:
             raise TokenError(
                 f"these tokens were made by other weights of {mine.name!r} ({theirs.weights}, here {mine.weights}): "
-                f"load the weights that encoded them"
+                f"load the weights that encoded them (in a shell: --weights)"
             )
         sizes = dict(enumerate(mine.codebook_sizes))
         if any(sizes.get(i) != size for i, size in zip(theirs.codebook_ids, theirs.codebook_sizes, strict=True)):
