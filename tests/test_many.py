@@ -189,6 +189,9 @@ def test_wrong_arguments() -> None:
     for wrong in ({"batch_size": 0}, {"batch_seconds": -1.0}, {"batch_seconds": float("nan")}, {"workers": 0}):
         with pytest.raises(tz.InputError, match="must be above 0"):
             encode_many(tokenizer, [], **wrong)
+    for one in ("a.wav", DATA, b"RIFF"):
+        with pytest.raises(tz.InputError, match="give a list"):
+            encode_many(tokenizer, one)
     with pytest.raises(tz.TokenError, match="continuous"):
         encode_many(small("titok-bl64-vae"), [])
     assert list(encode_many(tokenizer, [])) == []

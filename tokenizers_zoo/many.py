@@ -79,7 +79,7 @@ def encode_many(
         tokens = tokenizer.encode(whole, **given, **extent).to("cpu")
         return [tokens[span] for span in _spans(items)]
 
-    return _many(sources, read, run, limit, workers, tokenizer.device)
+    return _many(_several(sources), read, run, limit, workers, tokenizer.device)
 
 
 def decode_many(
@@ -112,7 +112,7 @@ def decode_many(
             return [Images(media.pixels[span]) for span in _spans(items)]
         return [Audio.stack([media[i] for i in range(span.start, span.stop)]) for span in _spans(items)]
 
-    return _many(sources, read, run, limit, workers, device)
+    return _many(_several(sources), read, run, limit, workers, device)
 
 
 def read_ahead(
@@ -219,6 +219,12 @@ def _many(
             yield from results
     finally:
         torch.set_num_threads(threads)  # that of threads to come; the consumer's own never changed
+
+
+def _several(sources: Iterable[Any]) -> Iterable[Any]:
+    if isinstance(sources, str | Path | bytes):
+        raise InputError(f"sources are several, got the one {str(sources)!r:.80}; give a list of it, or of a folder's files")
+    return sources
 
 
 def _key(source: Any, place: int) -> Any:
