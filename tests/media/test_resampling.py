@@ -107,6 +107,29 @@ def test_pieces_of_many_channels_are_shorter(channels: int, monkeypatch: pytest.
     )
 
 
+@pytest.mark.parametrize(("old", "quality"), [(4001, "MQ"), (44_101, "HQ")])
+def test_odd_rates_stay_in_the_cache(old: int, quality: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of a million samples took 1.5 times as long, and 4,001 to 16,000 Hz twice as long by the finer filter."""
+    import soxr
+
+    pieces: list[int] = []
+    original = soxr.ResampleStream
+
+    class Spy:
+        def __init__(self, *args: Any, **options: Any):
+            assert options == {"quality": quality}
+            self.stream = original(*args, **options)
+
+        def resample_chunk(self, piece: Any, last: bool) -> Any:
+            result = self.stream.resample_chunk(piece, last=last)
+            pieces.extend((len(piece), len(result)))
+            return result
+
+    monkeypatch.setattr(soxr, "ResampleStream", Spy)
+    resampling.resampled(torch.zeros(1, 1, 10 * old), old, 16_000)
+    assert max(pieces) <= 1 << 17
+
+
 @pytest.mark.parametrize("rate", [1, 999, 768_001, 1_000_000_007])
 def test_rates_that_no_sound_has(rate: int) -> None:
     for wave in (Audio(torch.zeros(1, 1, 100), rate), SAMPLES[:100]):

@@ -22,6 +22,7 @@ SMALL = 300_000  # product of a reduced ratio's numbers up to which torchaudio r
 SIDE_BY_SIDE = 40  # samples that one step of the kernel takes where it would take one, at a sixth of the speed
 PIECE = 60.0  # seconds resampled at a time
 VALUES = 1 << 22  # of a piece at most
+SHORT = 1 << 16  # samples of a piece for soxr: longer ones leave the processor's cache
 
 
 def resampled(wave: Tensor, old: int, new: int) -> Tensor:
@@ -80,10 +81,13 @@ def _by_soxr(wave: Tensor, old: int, new: int) -> Tensor:
         raise ImportError(
             f"resampling {old} to {new} Hz needs soxr, which does not import ({error}); install it, or give audio at {new} Hz"
         ) from error
-    total, size = wave.shape[-1], VALUES * old // max(old, new)
+    total, size = wave.shape[-1], max(1, SHORT * old // max(old, new))
     result = wave.new_zeros(1, wave.shape[1], -(-total * new // old))
+    quality = (
+        "HQ" if new < 2 * old else "MQ"
+    )  # 16 bits in place of 20, at two thirds of the time, where an input gives many outputs
     for channel, room in zip(wave[0], result[0], strict=True):
-        stream, done = soxr.ResampleStream(old, new, 1), 0
+        stream, done = soxr.ResampleStream(old, new, 1, quality=quality), 0
         for start in range(0, total, size):
             piece = channel[start : start + size].detach().float().cpu().numpy()
             piece = stream.resample_chunk(piece, last=start + size >= total)
