@@ -24,7 +24,8 @@ FORMS = {
 Order: TypeAlias = Literal["little", "big"]
 DATA = {b"data": 0, b"SSND": 8, b"BODY": 0}  # and how many of its bytes describe the rest
 KEPT = (b"fmt ", b"fact", b"FVER", b"COMM", b"CHAN", b"VHDR")
-MPEG = 0x55  # a WAV that holds an MP3
+MPEG = (0x50, 0x55)  # of a WAV that holds an MP2 or MP3
+ONE_BY_ONE = b"CHAN\0\0\0\4\0\0\0\6"  # 8SVX in stereo: all of the left channel, then all of the right one
 W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 W64_CHUNK = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # after four letters
 
@@ -121,8 +122,10 @@ def _untagged(source: Source, start: int, stop: int, order: Order) -> int:
 def _rebuilt(source: Source, form: bytes, order: Order, kept: bytes, body: tuple[bytes, int, int]) -> list[Link]:
     """The data below a header that says just what is there."""
     head, start, stop = body
-    if kept[kept.find(b"fmt ") + 8 :][:2] == struct.pack("<H", MPEG) and form == b"WAVE":
+    if form == b"WAVE" and int.from_bytes(kept[kept.find(b"fmt ") + 8 :][:2], "little") in MPEG:
         return mpeg.links(source, start, stop)
+    if form in (b"8SVX", b"16SV") and ONE_BY_ONE in kept:
+        raise ValueError("8SVX in stereo is not understood; convert it to WAV")
     size = len(head) - 4 + stop - start
     outer, magic = 4 + len(kept) + 8 + size, {"WAVE": b"RIFF" if order == "little" else b"RIFX"}.get(form.decode(), b"FORM")
     if outer > 0xFFFFFFFF and magic == b"RIFF":

@@ -6,6 +6,7 @@ from .bytesource import CutOffError, Link, Source
 from .chunks import extent
 
 FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # the mark, and the head of the STREAMINFO
+SOUND, MORE, SILENCE, REPEAT, WIDE = 1, 2, 3, 6, 9  # blocks of VOC
 
 
 def au(source: Source) -> list[Link]:
@@ -19,16 +20,25 @@ def au(source: Source) -> list[Link]:
 
 
 def caf(source: Source) -> list[Link]:
-    """Apple's: chunks with 64-bit sizes, of which -1 stands for unknown in the chunk of the sound."""
-    position = 8
+    """Apple's: chunks with 64-bit sizes, of which -1 stands for unknown in the chunk of the sound.
+
+    libsndfile, and SoX with it, writes its header to a pipe three times: twice before the sound and once behind it.
+    """
+    first, position = 0, 8
     while len(head := source.read(position, 12)) == 12:
         size = int.from_bytes(head[4:], "big", signed=True)
         if head[:4] == b"data":  # its first four bytes count edits
             start = position + 16
+            if size == 4 and source.read(start, 4) == b"caff":
+                first, position = start, start + 8
+                continue
             stop = extent(source, start, size - 4, False, lambda at: at == source.size or source.read(at, 4).isalnum())
-            if stop == start + size - 4:
-                return [Link(((0, source.size),))]
-            return [Link(((0, position + 4), (stop - start + 4).to_bytes(8, "big"), (position + 12, stop)))]
+            behind = source.size - (start - first)
+            if first and source.read(behind, 4) == b"caff":
+                stop = behind
+            elif stop == start + size - 4:
+                return [Link(((first, source.size),))]
+            return [Link(((first, position + 4), (stop - start + 4).to_bytes(8, "big"), (position + 12, stop)))]
         if size < 0:
             break
         position += 12 + size
@@ -60,10 +70,25 @@ def nist(source: Source) -> list[Link]:
 
 
 def voc(source: Source) -> list[Link]:
-    """Creative's: blocks with sizes of 24 bits, and a last one of none."""
-    position = int.from_bytes(source.read(20, 2), "little")
+    """Creative's: blocks with sizes of 24 bits, and a last one of none. libsndfile would take the heads of blocks that go on
+    with the sound for sound.
+    """
+    position, first = int.from_bytes(source.read(20, 2), "little"), 0
+    parts: list[tuple[int, int]] = []
     while len(head := source.read(position, 4)) == 4 and head[0]:
-        position += 4 + int.from_bytes(head[1:], "little")
+        stop = position + 4 + int.from_bytes(head[1:], "little")
+        if head[0] == WIDE and source.size - stop == 9:
+            stop += 8  # SoX counts eight bytes too few
+        if head[0] in (SOUND, WIDE, SILENCE, REPEAT) and parts:
+            raise ValueError("its sound is in several blocks of their own formats, or with silence between; convert it to WAV")
+        if head[0] in (SOUND, WIDE):
+            first, parts = position, [(position + 4, stop)]
+        elif head[0] == MORE and parts:
+            parts.append((position + 4, stop))
+        position = stop
     if position > source.size:
         raise CutOffError(f"{source.size:,} of {position:,} bytes are there")
-    return [Link(((0, source.size),))]
+    if len(parts) < 2:
+        return [Link(((0, source.size),))]
+    size = min(sum(stop - start for start, stop in parts), 0xFFFFFF)
+    return [Link(((0, first + 1), size.to_bytes(3, "little"), *parts, b"\0"))]

@@ -9,11 +9,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from .bytesource import CutOffError, Link, Source
 
 MAGIC, NEXT = b"OggS", re.compile(rb"OggS")
 FLAC = b"\x7fFLAC"  # begins the first packet; after nine bytes comes what a FLAC file holds
+SOUND = (FLAC, b"\x01vorbis", b"OpusHead", b"Speex")  # first packets of what is read
 BEGINS, ENDS = 2, 4  # flags of a page
 PACKET = 8192  # samples in a packet at most (Vorbis; Opus has 5760)
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -21,28 +23,32 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 @dataclass
 class Stream:
-    """One of the chain: start and end of its pages, the sample at which all but the last end, the streams side by side in it."""
+    """One of the chain: start and end of its pages, the sample at which all but the last end."""
 
     pages: list[tuple[int, int]] = field(default_factory=list)
     sample: int = 0
-    serials: set[bytes] = field(default_factory=set)
 
 
 def links(source: Source) -> list[Link]:
-    """A link for each stream of the chain. Raises CutOffError where a page is not whole."""
+    """A link for each stream of sound in the chain; what runs beside it (a skeleton, pictures) is left out.
+
+    Raises CutOffError where a page is not whole.
+    """
     streams: list[Stream] = []
-    beginning, sample = False, 0
+    beginning, serial, sample = False, b"", 0
     for start, stop in _pages(source):
         head = source.read(start, 27)
-        if not streams or (head[5] & BEGINS and not beginning):
+        begins = bool(head[5] & BEGINS)
+        if begins and not beginning:
+            serial = b""
+        beginning = begins
+        if begins and not serial and source.read(start + 27 + head[26], 8).startswith(SOUND):
+            serial, sample = head[14:18], 0
             streams.append(Stream())
-            sample = 0
-        beginning = bool(head[5] & BEGINS)
-        stream = streams[-1]
-        stream.sample = sample
-        stream.pages.append((start, stop))
-        stream.serials.add(head[14:18])
-        sample = max(sample, struct.unpack("<q", head[6:14])[0])
+        if head[14:18] == serial:
+            streams[-1].sample = sample
+            streams[-1].pages.append((start, stop))
+            sample = max(sample, struct.unpack("<q", head[6:14])[0])
     return [_link(source, stream) for stream in streams]
 
 
@@ -73,13 +79,19 @@ def _link(source: Source, stream: Stream) -> Link:
         return Link(tuple(parts), exact=False)
     page = bytearray(source.load(start, stop - start))
     known = page[6:14] != b"\xff" * 8
-    if (page[5] & ENDS and known) or len(stream.serials) > 1:
-        return Link(((first, stop),), exact=False)
+    if page[5] & ENDS and known:
+        return Link(_joined(stream.pages), exact=False)
     page[5] |= ENDS
     if not known:
         packets = sum(lace < 255 for lace in page[27 : 27 + page[26]])
         page[6:14] = struct.pack("<q", stream.sample + PACKET * packets)
-    return Link(((first, start), _summed(page)), exact=False, sure=known)
+    return Link((*_joined(stream.pages[:-1]), _summed(page)), exact=False, sure=known)
+
+
+def _joined(pages: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The same bytes in as few ranges as there are gaps."""
+    gaps = [i for i in range(1, len(pages)) if pages[i - 1][1] != pages[i][0]]
+    return tuple((pages[i][0], pages[j - 1][1]) for i, j in pairwise([0, *gaps, len(pages)]) if i < j)
 
 
 def _summed(page: bytes | bytearray) -> bytes:
