@@ -1,10 +1,12 @@
 """Files that are read exist, files that are written appear whole or not at all."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from reprlib import repr as short
 
 from .errors import InputError
 
@@ -35,11 +37,15 @@ def _umask() -> int:
     return mask
 
 
-def existing(path: str | Path) -> Path:
-    """`path`, if it is a file. Raises FileNotFoundError, or InputError for a folder."""
+def existing(path: str | os.PathLike[str]) -> Path:
+    """`path`, if it is a file. Raises FileNotFoundError, or InputError for a folder and for names that are too long."""
     path = Path(path)
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise FileNotFoundError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"cannot look at {short(str(path))} ({error.strerror}); check its name and its rights") from error
+    if stat.S_ISDIR(mode):
         raise InputError(f"{path} is a folder; give its files, e.g. sorted(Path({str(path)!r}).iterdir())")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
     return path

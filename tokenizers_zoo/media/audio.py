@@ -4,7 +4,6 @@ Rules: channels are averaged to mono; another rate is resampled (`resampling`); 
 what it holds, not what it is called (`audiofile`).
 """
 
-import io
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import atomic_path
-from .arrays import items, to_tensor
+from .arrays import in_memory, items, to_tensor
 from .audiofile import AudioFile, AudioFileSource
 from .resampling import resampled
 from .waves import check_wave, described, wave_of
@@ -185,8 +184,14 @@ def _is_number(value: Any) -> bool:
 
 
 def _array(wave: Any) -> Any:
-    """A list of numbers as an array, anything else as it is."""
-    return np.asarray(wave) if isinstance(wave, list) and wave and _is_number(wave[0]) else wave
+    """A list of numbers, or of channels that are such lists, as an array; anything else as it is."""
+    first = wave[0] if isinstance(wave, list) and wave else None
+    if not _is_number(first[0] if isinstance(first, list) and first else first):
+        return wave
+    try:
+        return np.array(wave)
+    except ValueError as error:
+        raise InputError(f"a list of numbers, or of equally long channels, is expected ({error})") from error
 
 
 def _row(row: Mapping[str, Any], sample_rate: int) -> tuple[Any, int, int | None]:
@@ -194,8 +199,8 @@ def _row(row: Mapping[str, Any], sample_rate: int) -> tuple[Any, int, int | None
     if row.get("array") is not None:
         return _array(row["array"]), sample_rate, _checked_rate(row.get("sampling_rate"))
     if row.get("bytes") is not None:
-        file = io.BytesIO(row["bytes"])
-        file.name = str(row.get("path") or f"the file of {len(row['bytes']):,} bytes")
+        file = in_memory(row["bytes"])
+        file.name = str(row.get("path") or f"the file of {len(file.getbuffer()):,} bytes")
         return file, sample_rate, None
     if row.get("path") is not None:
         return row["path"], sample_rate, None

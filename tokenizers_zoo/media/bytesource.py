@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 from ..errors import InputError
 from ..files import existing
+from .arrays import in_memory
 
 Part: TypeAlias = "bytes | tuple[int, int]"  # bytes to put in, or a range of the source
 
@@ -51,7 +52,7 @@ class Source:
             self.name, self.file = str(source), _opened(existing(Path(source)))
             self.opened = self.file
         elif isinstance(source, bytes | bytearray | memoryview):
-            self.name, self.file = f"the file of {len(source):,} bytes", io.BytesIO(source)
+            self.name, self.file = f"the file of {memoryview(source).nbytes:,} bytes", in_memory(source)
         else:
             name = getattr(source, "name", None)
             self.name, self.file = str(name) if isinstance(name, str) else f"the {type(source).__name__}", source
@@ -61,8 +62,10 @@ class Source:
                 self.file = io.BytesIO(self._binary(self.file.read()))
             self._binary(self.file.read(0))
             self.size = self.file.seek(0, io.SEEK_END)
-        except OSError as error:
-            raise InputError(f"cannot read {self.name} ({error})") from error
+        except (OSError, ValueError) as error:  # the latter of a file that is closed
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"cannot read {self.name} ({error}); open it again") from error
 
     def _binary(self, data: Any) -> bytes:
         if not isinstance(data, bytes):

@@ -1,6 +1,7 @@
 """Opening picture files: what types there are, what may hold them, and what is wrong with them."""
 
 import io
+import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -10,11 +11,12 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeGuard, Union
 
 from ..errors import InputError
 from ..files import existing
+from .arrays import in_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FileSource: TypeAlias = Union[str, Path, bytes, bytearray, memoryview, IO[bytes], Mapping[str, Any], "Image"]
+FileSource: TypeAlias = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], Mapping[str, Any], "Image"]
 
 FORMATS = {  # Pillow's name -> suffixes. Others are not tried: some start a program (EPS) or are no still pictures.
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -44,7 +46,7 @@ def is_file_source(source: Any) -> TypeGuard[FileSource]:
     """Whether `opened` takes it."""
     from PIL import Image
 
-    kinds = (str, Path, bytes, bytearray, memoryview, Mapping, Image.Image)
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Mapping, Image.Image)
     return isinstance(source, kinds) or hasattr(source, "read")
 
 
@@ -63,13 +65,17 @@ def opened(source: FileSource) -> Iterator["Image"]:
         with _errors("the PIL image"):
             yield source
         return
-    if isinstance(source, str | Path):
-        file: Path | io.BytesIO = existing(source)
+    file: Path | io.BytesIO
+    if isinstance(source, str | os.PathLike):
+        file = existing(source)
         name = str(file)
+        if file.is_fifo():
+            with _errors(name):
+                file = io.BytesIO(file.read_bytes())
     else:
         name = str(getattr(source, "name", "the bytes given"))
         with _errors(name):
-            file = io.BytesIO(source if isinstance(source, bytes | bytearray | memoryview) else _read(source))
+            file = in_memory(source if isinstance(source, bytes | bytearray | memoryview) else _read(source))
     with (
         _errors(name),
         file.open("rb") if isinstance(file, Path) else file as stream,
@@ -81,7 +87,7 @@ def opened(source: FileSource) -> Iterator["Image"]:
 def _of_row(row: Mapping[str, Any]) -> FileSource:
     if row.get("bytes") is None and row.get("path") is None:
         raise InputError(f"a dictionary needs 'bytes' or 'path' to be an image, it has {', '.join(map(str, row)) or 'nothing'}")
-    return row["path"] if row.get("bytes") is None else row["bytes"]
+    return row["path"] if row.get("bytes") is None else in_memory(row["bytes"])
 
 
 def _read(file: Any) -> bytes:

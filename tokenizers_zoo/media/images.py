@@ -120,7 +120,9 @@ def _rule(size: int | Size | Rule) -> Rule:
     if callable(size):
         return size
     sides = list(size) if isinstance(size, tuple | list) else [size, size]
-    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and side > 0 for side in sides):
+    if len(sides) != 2 or not all(
+        isinstance(side, int | np.integer) and not isinstance(side, bool) and side > 0 for side in sides
+    ):
         raise InputError(f"a size is a positive whole number of pixels, or (height, width) of them; got {size!r}")
     return lambda height, width: (int(sides[0]), int(sides[1]))
 
