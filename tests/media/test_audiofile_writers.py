@@ -87,3 +87,15 @@ def test_8svx_in_stereo_is_refused() -> None:
     at = data.index(b"BODY")
     with pytest.raises(InputError, match="stereo is not understood; convert it to WAV"):
         read(data[:at] + b"CHAN" + struct.pack(">II", 4, 6) + data[at:])
+
+
+@pytest.mark.parametrize("form", ["WAV", "AIFF", "FLAC", "NIST", "OGG", "MP3"])
+@pytest.mark.parametrize("junk", [bytes(1000), b"\n", b"what somebody wrote behind it" * 30])
+def test_what_stands_behind_the_sound_is_left_out(form: str, junk: bytes) -> None:
+    np.testing.assert_allclose(read(encoded(form) + junk), decoded(encoded(form)), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("form", ["WAV", "AIFF"])
+def test_the_last_byte_counts(form: str) -> None:
+    with pytest.raises(InputError, match="cut off"):
+        read(encoded(form)[:-1])

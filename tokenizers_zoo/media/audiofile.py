@@ -100,7 +100,8 @@ class AudioFile:
                     file.seek(at)
                 file.seekable = lambda: False  # soundfile would seek after each block, which corrupts MP3 of varying bit rate
                 total, start = link.frames or file.frames, start - at
-                while len(block := file.read(BLOCK // self.channels, dtype="float32", always_2d=True)):
+                end = total if link.exact and link.sure else UNKNOWN  # behind FLAC's last sample may be anything
+                while len(block := file.read(min(BLOCK // self.channels, end - at), dtype="float32", always_2d=True)):
                     at += len(block)
                     skipped = min(start, len(block))
                     start -= skipped

@@ -80,7 +80,7 @@ def _form(source: Source, start: int) -> tuple[list[Link], int]:
         elif name in DATA and not body:
             first = position + 8 + DATA[name]
             declared = (large if large >= 0 and size == 0xFFFFFFFF else size) - DATA[name]
-            whole = start + 8 + outer in (source.size, source.size + 1)
+            whole = start + 8 + outer == source.size
             stop = extent(source, first, declared, whole, partial(_tiled, source, order=order))
             if stop - first != declared:
                 stop = _untagged(source, first, stop, order)

@@ -64,9 +64,10 @@ def nist(source: Source) -> list[Link]:
     values = {name: int(value) for name, value in re.findall(rb"(\w+) -i (\d+)", head)}
     words = re.match(rb"NIST_1A\s+(\d+)", head)
     size = values.get(b"sample_count", 0) * values.get(b"channel_count", 1) * values.get(b"sample_n_bytes", 0)
+    stop = source.size
     if words and b"shorten" not in head:
-        extent(source, int(words[1]), size, False, lambda at: True)
-    return [Link(((0, source.size),))]
+        stop = extent(source, int(words[1]), size, False, lambda at: True)
+    return [Link(((0, stop),))]
 
 
 def voc(source: Source) -> list[Link]:
