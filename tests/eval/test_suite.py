@@ -227,6 +227,16 @@ def test_a_set_too_small_for_a_distance_keeps_its_other_numbers(tmp_path: Path) 
     assert evaluate(Original(), plan, metrics, rows, tmp_path / "all")["values"]["frechet"]["value"] == pytest.approx(0, abs=1e-6)
 
 
+def test_captions_reach_the_tokenizer_and_count(tmp_path: Path) -> None:
+    plan = suite(PHOTOS | {"image_size": 16}, tmp_path)
+    rows = [Row(DATA / "chelsea.jpg", "a cat"), Row(DATA / "coffee.jpg"), Row(DATA / "astronaut.jpg", 13 * "x")]
+    results = evaluate(Tokenized(toys.captioned()), plan, plan.build()[0], rows, tmp_path / "captioned")
+    assert [failure["path"] for failure in results["failures"]] == ["astronaut.jpg"]
+    assert "shorten" in results["failures"][0]["all"]
+    codes = toys.captioned().spec.bits_per_image
+    assert results["values"]["bits_per_second_or_pixel"] == pytest.approx((2 * codes + 8 * len("a cat")) / (2 * 16 * 16))
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

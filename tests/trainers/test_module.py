@@ -1,5 +1,6 @@
 """The Lightning module: what a step does, and that a break in a run changes nothing."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 import toys
 import yaml
 from conftest import DATA
-from runs import audio_data, audio_module, fit, image_data, image_module
+from runs import adam, audio_data, audio_module, fit, image_data, image_module
 from torch import nn
 
 import tokenizers_zoo as tz
@@ -18,6 +19,7 @@ from tokenizers_zoo.cli import main
 from tokenizers_zoo.tokenizer import Reconstruction
 from tokenizers_zoo.trainers.cli import HARMLESS
 from tokenizers_zoo.trainers.export import export
+from tokenizers_zoo.trainers.image_data import ImageData
 from tokenizers_zoo.trainers.module import TokenizerModule
 from tokenizers_zoo.trainers.objective import Objective, Term
 
@@ -71,11 +73,31 @@ def test_a_card_claims_no_average_that_the_run_had_not(tmp_path: Path) -> None:
     assert "| weights | last |" in (tmp_path / "folder/README.md").read_text()
 
 
-def test_a_frozen_helper_is_in_the_mode_of_the_tokenizer_that_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def captioned(monkeypatch: pytest.MonkeyPatch) -> TokenizerModule:
     monkeypatch.setattr(assembly, "_registered", {})
-    for cls in (toys.Captioned, toys.Pooled, toys.Painted):
+    for cls in (toys.Captioned, toys.Pooled, toys.Painted, toys.Letters):
         tz.register(cls)
-    module = TokenizerModule("captioned", toys.captioned(), {"squared": Term(nn.MSELoss())}).train()
+    return TokenizerModule("captioned", toys.captioned(), {"squared": Term(nn.MSELoss())}, optimizer=adam)
+
+
+def test_captions_of_a_batch_reach_every_step(
+    captioned: TokenizerModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, forward = [], toys.Letters.forward
+    monkeypatch.setattr(toys.Letters, "forward", lambda self, text: seen.append(sorted(text)) or forward(self, text))
+    rows = [{"path": str(DATA / "chelsea.jpg"), "text": "a cat"}, {"path": str(DATA / "coffee.jpg")}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = ImageData(str(tmp_path / "m.jsonl"), 16, batch_size=2, workers=0, valid_items=2)
+    fit(captioned, data, 1, tmp_path, limit_val_batches=1, val_check_interval=1)
+    assert {text for texts in seen for text in texts} == {"", "a cat"}
+    assert len(seen) >= 4  # encoder and decoder, in training and in validation
+    with pytest.raises(tz.InputError, match="captioned takes text; a batch has media"):
+        captioned.validation_step({"media": torch.rand(2, 3, 16, 16)}, 0)
+
+
+def test_a_frozen_helper_is_in_the_mode_of_the_tokenizer_that_learns(captioned: TokenizerModule) -> None:
+    module = captioned.train()
     photos, helper = torch.rand(2, 3, 16, 16), module.tokenizer.letters
     assert helper is module.ema.module.letters
     module(photos, text=["a caption of many letters", ""])
