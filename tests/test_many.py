@@ -236,3 +236,16 @@ def test_ended_early_it_waits_for_its_threads() -> None:
     next(results)
     results.close()
     assert threading.active_count() == before
+
+
+def test_a_single_source_is_refused() -> None:
+    """A path would be taken apart into letters."""
+    tokenizer = small("titok-tiny")
+    for one in ("a.png", Path("a.png"), b"bytes", torch.rand(3, 64, 64), {"media": "a.png"}, 7, None):
+        with pytest.raises(tz.InputError, match=r"give a list, \[source\]"):
+            tz.encode_many(tokenizer, one)
+        with pytest.raises(tz.InputError, match=r"give a list, \[source\]"):
+            decode_many(lambda spec: tokenizer, one)
+    for wrong in ("x", [3], 0):
+        with pytest.raises(tz.InputError, match="batch_size must be above 0"):
+            tz.encode_many(tokenizer, [], batch_size=wrong)

@@ -11,10 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, chain, islice
 from math import inf
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from .errors import InputError
 from .manifest import Row
@@ -52,6 +54,7 @@ def encode_many(
     for arguments out of range, TokenError for a tokenizer without a quantizer.
     """
     tokenizer.discrete()
+    _refuse_one(sources)
     limit = _Limit.of(tokenizer.device.type, batch_seconds, batch_size, workers)
     if isinstance(tokenizer, ImageTokenizer):
         tokenizer.target(size)  # or an error, before anything is read
@@ -79,7 +82,7 @@ def encode_many(
         tokens = tokenizer.encode(whole, **given, **extent).to("cpu")
         return [tokens[span] for span in _spans(items)]
 
-    return _many(_several(sources), read, run, limit, workers, tokenizer.device)
+    return _many(sources, read, run, limit, workers, tokenizer.device)
 
 
 def decode_many(
@@ -96,6 +99,7 @@ def decode_many(
     load: gives the tokenizer of a spec, on `device`; asked for every batch, by several threads. options: of `decode`, for all.
     """
     device = torch.device(device)
+    _refuse_one(sources)
     limit = _Limit.of(device.type, batch_seconds, batch_size, workers)
 
     def read(source: Any) -> "_Item":
@@ -112,7 +116,7 @@ def decode_many(
             return [Images(media.pixels[span]) for span in _spans(items)]
         return [Audio.stack([media[i] for i in range(span.start, span.stop)]) for span in _spans(items)]
 
-    return _many(_several(sources), read, run, limit, workers, device)
+    return _many(sources, read, run, limit, workers, device)
 
 
 def read_ahead(
@@ -174,8 +178,8 @@ class _Limit:
     @classmethod
     def of(cls, device: str, seconds: float | None, size: int | None, workers: int) -> "_Limit":
         for name, value in (("batch_seconds", seconds), ("batch_size", size), ("workers", workers)):
-            if value is not None and not value > 0:
-                raise InputError(f"{name} must be above 0, got {value}")
+            if value is not None and not (isinstance(value, Real) and value > 0):
+                raise InputError(f"{name} must be above 0, got {value!r}")
         kind = device if device in SECONDS else "else"
         usual = seconds or SECONDS[kind]
         return cls(seconds or (usual if size is None else inf), size or inf, WINDOW[kind], WINDOW[kind] * usual)
@@ -221,10 +225,10 @@ def _many(
         torch.set_num_threads(threads)  # that of threads to come; the consumer's own never changed
 
 
-def _several(sources: Iterable[Any]) -> Iterable[Any]:
-    if isinstance(sources, str | Path | bytes):
-        raise InputError(f"sources are several, got the one {str(sources)!r:.80}; give a list of it, or of a folder's files")
-    return sources
+def _refuse_one(sources: Any) -> None:
+    """Raises InputError for a single source, which would be taken apart or is no iterable."""
+    if isinstance(sources, str | Path | bytes | Mapping | Row | Tensor | Tokens) or not isinstance(sources, Iterable):
+        raise InputError(f"sources must be several, got {sources!r:.80}; give a list, [source], or what iterates over them")
 
 
 def _key(source: Any, place: int) -> Any:

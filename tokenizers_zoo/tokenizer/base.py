@@ -165,14 +165,18 @@ class Tokenizer(Part, ABC):
         write_folder(folder, facts, state, dtype)
 
     def push_to_hub(self, repo_id: str, private: bool = False) -> str:
-        """Uploads what `save_pretrained` writes to the Hugging Face Hub; returns the commit's address."""
+        """Uploads what `save_pretrained` writes to the Hugging Face Hub; returns the commit's address. Raises WeightsError."""
         from huggingface_hub import HfApi
 
         api = HfApi()
-        api.create_repo(repo_id, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+            try:
+                api.create_repo(repo_id, private=private, exist_ok=True)
+                return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+            except Exception as error:  # of the network, the account, the name; each library version has its own
+                reason = str(error).strip().split("\n")[0]
+                raise WeightsError(f"cannot upload to {repo_id} ({reason}); save_pretrained(FOLDER) keeps it here") from error
 
     def discrete(self) -> Quantizer:
         """The quantizer. Raises TokenError for a continuous autoencoder, which has none."""
@@ -199,7 +203,7 @@ class Tokenizer(Part, ABC):
         quantizer, ids = self.discrete(), [i for i, word in enumerate(self.roles) if word == role]
         grouped = isinstance(quantizer, GroupedQuantizer)
         if not ids or not (grouped or ids == list(range(len(ids)))):
-            raise TokenError(f"{self.name} has no features of {role!r} alone; its codebooks have roles {self.roles}")
+            raise TokenError(f"{self.name} has no features of {role!r} alone; its roles are {_words(self.roles)}")
         tokens = tokens.codebooks(role)
         latents = self.latents(tokens.codes, tokens.spec.codebook_ids)
         part = quantizer.split(latents)[role] if isinstance(quantizer, GroupedQuantizer) else latents
@@ -223,7 +227,7 @@ class Tokenizer(Part, ABC):
         tokens = self._own(tokens)
         if not self.decodes(tokens.spec.codebook_ids, output):
             raise TokenError(
-                f"{self.name} cannot decode the codebooks {tokens.spec.codebook_ids} ({', '.join(tokens.spec.roles)}) alone; "
+                f"{self.name} cannot decode the codebooks {tokens.spec.codebook_ids} ({_words(tokens.spec.roles)}) alone; "
                 f"{self._wanted(output)}"
             )
         if not empty and not (len(tokens) and int(tokens.lengths.min())):
@@ -320,6 +324,11 @@ class Tokenizer(Part, ABC):
                 raise InputError(f"noise must be a tensor with shape {(len(tokens), *shape)}, got {got}")
             how["noise"] = noise.to(self.device, self.dtype)
         return how
+
+
+def _words(roles: Sequence[str]) -> str:
+    """Each role once."""
+    return ", ".join(dict.fromkeys(roles))
 
 
 def _texts(text: Any, count: int) -> list[str]:
