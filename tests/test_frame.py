@@ -305,3 +305,21 @@ def test_captions_of_tables() -> None:
         assert tokenizer.encode(PHOTOS, text=text) == wanted
     (_, found), *_ = tz.encode_many(tokenizer, [{"media": PHOTOS[0], "text": None}])
     assert found == tokenizer.encode(PHOTOS[:1])
+
+
+@pytest.mark.parametrize("size", [(23, 32), (2**30, 32), (0, 16), (-8, 8), (24.0, 32.0), ([24, 24], [32, 32])])
+def test_sizes_of_foreign_tokens_are_checked(size: tuple[object, object]) -> None:
+    tokenizer = toys.sized()
+    tokens = tokenizer.encode(PHOTOS)
+    sides = {name: torch.tensor([side] * 3) for name, side in zip(("height", "width"), size, strict=True)}
+    with pytest.raises(tz.TokenError, match=r"cannot decode these tokens|must be integers"):
+        tokenizer.decode(tz.Tokens(tokens.codes, tokens.spec, **sides))
+
+
+def test_an_encoder_that_is_not_what_it_states_is_met_at_once() -> None:
+    tokenizer = toys.sized()
+    tokenizer.encoder.side = 3
+    with pytest.raises(tz.InputError, match="gave 9 positions; by its attribute it has 16"):
+        tokenizer.encode(PHOTOS)
+    with pytest.raises(tz.InputError, match="the nearest is 16 x 16"):
+        toys.Plain(toys.Pooled(image_size=18, sizes=True), toys.FSQ(toys.LEVELS), toys.Painted(image_size=18))

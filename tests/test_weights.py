@@ -13,6 +13,7 @@ from tokenizers_zoo import assembly
 from tokenizers_zoo.assembly import Unfilled
 from tokenizers_zoo.blocks.vit import PatchHead
 from tokenizers_zoo.part import Part
+from tokenizers_zoo.quantizers import FSQ
 from tokenizers_zoo.trainers.export import export
 from tokenizers_zoo.trainers.module import TokenizerModule
 from tokenizers_zoo.weights import load_plain, load_strict, plain_state, unsaved
@@ -152,3 +153,16 @@ def test_loading_draws_no_random_numbers() -> None:
         torch.manual_seed(3)
         torch.nn.Embedding(3, 3)
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_failed_upload_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise RuntimeError("no route to host\nand more")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", offline)
+    with pytest.raises(tz.WeightsError, match=r"cannot upload to me/x \(no route to host\); save_pretrained"):
+        tz.load("titok-tiny").push_to_hub("me/x")
+    unsaved = tz.load("titok-tiny")
+    unsaved.quantizer = type("Mine", (FSQ,), {})([8, 5, 5, 5, 5])
+    with pytest.raises(tz.WeightsError, match="register"):  # before a repository is made
+        unsaved.push_to_hub("me/x")

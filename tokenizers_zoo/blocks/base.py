@@ -70,7 +70,8 @@ class Sizes:
 
     def nearest(self, height: int, width: int) -> tuple[int, int]:
         """The allowed size that is nearest to a picture's: scaled as a whole into the range, then each side rounded."""
-        scale = max(self.least / max(1, min(height, width)), min(1.0, self.most / max(height, width)))
+        height, width = max(1, height), max(1, width)
+        scale = max(self.least / min(height, width), min(1.0, self.most / max(height, width)))
         low, high = -(-self.least // self.multiple), self.most // self.multiple
         sides = [min(max(round(side * scale / self.multiple), low), high) * self.multiple for side in (height, width)]
         return sides[0], sides[1]

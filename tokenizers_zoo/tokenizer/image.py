@@ -37,6 +37,8 @@ class ImageTokenizer(Tokenizer):
             agree({f"encoder.{size}": getattr(encoder, size, None), f"decoder.{size}": getattr(decoder, size, None)})
         self.encoder, self.quantizer, self.decoder = encoder, quantizer, decoder
         self.image_size, self.moments = encoder.image_size, moments
+        if encoder.sizes:
+            encoder.sizes.check(encoder.image_size, encoder.image_size)
         self.check_sizes()
 
     @property
@@ -82,10 +84,13 @@ class ImageTokenizer(Tokenizer):
         quantizer, images = self.discrete(), as_images(source, self.target(size))
         given = self.accepted(given, len(images))
         codes = quantizer.encode(self.encode_latents(images.pixels.to(self.device, self.dtype), **given))
+        spec, count = self.spec, codes.shape[-1]
+        if count != spec.positions and count not in (spec.prefix_lengths or ()):
+            raise InputError(f"the encoder of {self.name} gave {count} positions; by its attribute it has {spec.positions}")
         if self.encoder.sizes:
             height, width = images.pixels.shape[-2:]
             given |= {k: torch.full((len(images),), v, dtype=torch.int16) for k, v in (("height", height), ("width", width))}
-        return Tokens(codes, self.spec, **given)
+        return Tokens(codes, spec, **given)
 
     def target(self, size: Size) -> Any:
         """What `as_images` makes of every image: a size, or a rule from an image's own size to one that is allowed."""
@@ -123,8 +128,8 @@ class ImageTokenizer(Tokenizer):
         if self.encoder.sizes:
             default = torch.full((len(tokens),), self.image_size)
             sides = [tokens.conditions.get(name, default) for name in ("height", "width")]
-            if any(side.ndim != 1 or side.is_floating_point() for side in sides):
-                raise TokenError("conditions 'height' and 'width' must be whole numbers of pixels, one an item")
+            if any(side.ndim != 1 or side.is_floating_point() or side.is_complex() for side in sides):
+                raise TokenError("conditions 'height' and 'width' must be integers, one an item; they count pixels")
             pairs = set(zip(*(side.tolist() for side in sides), strict=True))
             if len(pairs) > 1:
                 raise TokenError(f"a batch has one image size, these have {_some(sorted(pairs))}: group them by size")
