@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tokenizers_zoo import Audio
+from tokenizers_zoo import Audio, InputError
 from tokenizers_zoo.losses.adversarial import FeatureMatching, Hinge, LeastSquares, LeCam
 from tokenizers_zoo.losses.distillation import CombinedDistillation, DAxisDistillation, PooledDistillation, TAxisDistillation
-from tokenizers_zoo.losses.perceptual import FeatureDistance, LogitsDistance
+from tokenizers_zoo.losses.perceptual import FeatureDistance, LogitsDistance, TimmNetwork, TorchvisionNetwork
 from tokenizers_zoo.losses.spectral import DACMelLoss, LogMel, MultiScaleMelLoss, STOILoss
 from tokenizers_zoo.losses.waveform import WaveformCosine
 
@@ -220,3 +220,15 @@ def test_waveform_cosine_is_si_sdr() -> None:
     )
     torch.testing.assert_close(WaveformCosine()(torch.cat([target, -3 * target]), target.expand(2, 1, -1)), torch.tensor(1.0))
     assert WaveformCosine()(output, torch.zeros(1, 1, 1000)) == 1  # silence says nothing, and is no NaN
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"), [(TimmNetwork, "timm.create_model"), (TorchvisionNetwork, "torchvision.models.get_model")]
+)
+def test_a_network_that_cannot_be_had_is_named(kind: type, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no route\nand more")
+
+    monkeypatch.setattr(where, offline)
+    with pytest.raises(InputError, match=r"cannot get the network some_net \(no route\); weights=FILE"):
+        kind("some_net")

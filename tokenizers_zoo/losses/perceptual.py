@@ -1,12 +1,14 @@
 """Distances between images as a classifier sees them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..frozen import Frozen, feature_maps
 from ..weights import compare, load_strict, read_state
 
@@ -92,6 +94,16 @@ class FeatureDistance(PerceptualDistance):
         return torch.stack([(a - b).square().sum(1).mean() for a, b in self.both_maps(output, target)]).sum()
 
 
+@contextmanager
+def _located(name: str) -> Iterator[None]:
+    """Raises InputError that names the network and the way without a download, where it cannot be had."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"cannot get the network {name} ({reason}); weights=FILE takes a local file") from error
+
+
 class TimmNetwork(nn.Module):
     """A classifier of timm as a frozen network: `name` with its published weights, or with those of a local safetensors file.
 
@@ -102,7 +114,8 @@ class TimmNetwork(nn.Module):
         super().__init__()
         import timm
 
-        self.network = timm.create_model(name, pretrained=weights is None)
+        with _located(name):
+            self.network = timm.create_model(name, pretrained=weights is None)
         if weights is not None:
             state = read_state(weights)
             shapes = {k: v.shape for k, v in self.network.state_dict().items() if not k.endswith("num_batches_tracked")}
@@ -124,7 +137,8 @@ class TorchvisionNetwork(nn.Module):
         super().__init__()
         import torchvision
 
-        self.network = torchvision.models.get_model(name, weights="DEFAULT" if weights is None else None)
+        with _located(name):
+            self.network = torchvision.models.get_model(name, weights="DEFAULT" if weights is None else None)
         if weights is not None:
             load_strict(self.network, read_state(weights), name)
 
