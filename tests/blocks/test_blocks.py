@@ -328,3 +328,15 @@ def test_impossible_blocks_say_why() -> None:
         DACEncoder(16, 4, [2, 4, 5], causal=True, complete=False)
     with pytest.raises(ValueError, match="multiple of group"):
         ISTFTDecoder(dim=16, hop=40, n_fft=64, width=24, depth=1, group=3)
+
+
+@pytest.mark.parametrize(("n_fft", "spectra"), [(128, 1), (64, 2)])
+@torch.no_grad()
+def test_two_encoders_of_one_spectrum_compute_it_once(n_fft: int, spectra: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [STFTEncoder(16, 40, 128, 24, 1).eval(), STFTEncoder(8, 40, n_fft, 24, 2).eval()]
+    x, lengths, seen = torch.randn(2, 1, 1000), torch.tensor([1000, 733]), []
+    alone = torch.cat([part(x, lengths) for part in parts], dim=-1)
+    original = STFTEncoder.features
+    monkeypatch.setattr(STFTEncoder, "features", lambda self, waveform: seen.append(1) or original(self, waveform))
+    assert torch.equal(DualEncoder(*parts)(x, lengths), alone)
+    assert len(seen) == spectra

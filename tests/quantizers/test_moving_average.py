@@ -244,3 +244,8 @@ def test_compiles_in_one_graph(training: bool) -> None:
         torch.manual_seed(seed)
         torch.testing.assert_close(compiled(latents).latents, expected)
     torch.testing.assert_close(quantizer.state_dict(), eager.state_dict())
+
+
+def test_the_first_of_equally_near_rows_wins() -> None:
+    rows = torch.tensor([[2.0], [1.0], [1.0], [-1.0]])
+    assert base.nearest(torch.tensor([[0.9], [0.0], [5.0]]), rows).tolist() == [1, 1, 0]
