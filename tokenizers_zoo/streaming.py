@@ -82,9 +82,8 @@ def decode_chunk(tokenizer: AudioTokenizer, tokens: Tokens, state: Tensor | None
     latents = tokenizer.latents(codes, tokens.spec.codebook_ids)
     waveform = tokenizer.decode_latents(latents.to(tokenizer.dtype))[..., done * hop :].float().cpu()
     samples = tokens.conditions.get("num_samples", tokens.lengths * hop).cpu().long().clamp(max=waveform.shape[-1])
-    return Audio(waveform[..., : int(samples.max())], tokenizer.sample_rate, samples), codes[
-        ..., max(0, codes.shape[-1] - field) :
-    ]
+    audio = Audio(waveform[..., : int(samples.max())], tokenizer.sample_rate, samples)
+    return audio, codes[..., max(0, codes.shape[-1] - field) :]
 
 
 def _field(tokenizer: AudioTokenizer, block: AudioEncoder | AudioDecoder) -> int:

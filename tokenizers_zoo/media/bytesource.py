@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files import existing
 from .arrays import in_memory
 
-Part: TypeAlias = "bytes | tuple[int, int]"  # bytes to put in, or a range of the source
+Stretch: TypeAlias = "bytes | tuple[int, int]"  # bytes to put in, or a range of the source
 
 WINDOW = 1 << 16  # bytes kept, so that a walk over headers does not ask the file for each
 
@@ -32,7 +32,7 @@ class Link:
     that the file says it has, if they are more.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[Stretch, ...]
     exact: bool = True
     sure: bool = True
     frames: int | None = None

@@ -83,9 +83,8 @@ def _by_soxr(wave: Tensor, old: int, new: int) -> Tensor:
         ) from error
     total, size = wave.shape[-1], max(1, SHORT * old // max(old, new))
     result = wave.new_zeros(1, wave.shape[1], -(-total * new // old))
-    quality = (
-        "HQ" if new < 2 * old else "MQ"
-    )  # 16 bits in place of 20, at two thirds of the time, where an input gives many outputs
+    # 16 bits in place of 20, at two thirds of the time, where an input gives many outputs
+    quality = "HQ" if new < 2 * old else "MQ"
     for channel, room in zip(wave[0], result[0], strict=True):
         stream, done = soxr.ResampleStream(old, new, 1, quality=quality), 0
         for start in range(0, total, size):
