@@ -143,15 +143,38 @@ def test_residual_equals_an_independent_implementation() -> None:
 
 
 def test_quantizer_dropout_uses_fewer_levels_in_training_only() -> None:
-    quantizer = started(ResidualQuantizer(EMAVectorQuantizer(64, 8), 4, dropout=1.0))
-    latents = torch.randn(64, 20, 8)
+    """As DAC and LM-SPT draw it: 1 to all levels for the first half of a batch (dropout 0.5), all for the rest."""
+    quantizer = started(ResidualQuantizer(EMAVectorQuantizer(64, 8), 4, dropout=0.5))
+    latents = torch.randn(201, 20, 8)
     assert (quantizer(latents).codes >= 0).all()
     result = quantizer.train()(latents)
     used = (result.codes[:, :, 0] >= 0).sum(1)
-    assert used.min() == 1
-    assert used.max() == 3
+    assert used[:100].unique().tolist() == [1, 2, 3, 4]
+    assert (used[100:] == 4).all()
     assert (result.codes[:, 0] >= 0).all()
     assert result.perplexity.isfinite().all()
+    assert (quantizer(latents[:1]).codes >= 0).all()  # a batch of one is never cut
+
+
+def test_a_level_learns_from_the_items_that_use_it() -> None:
+    quantizer = ResidualQuantizer(FactorizedVectorQuantizer(32, 16, 8), 3, dropout=0.5).train()
+    latents = torch.randn(8, 6, 16)
+    result = quantizer(latents)
+    assert (result.codes < 0).any()
+    used = (result.codes[:, :, 0] >= 0).T
+    expected, residual = {"commitment": torch.zeros(()), "codebook": torch.zeros(())}, latents
+    for level, stage in enumerate(quantizer.stages):
+        part = stage(residual)
+        for name in expected:  # the mean over all items of the errors of those that use it
+            alone = [stage(item[None]).losses[name] * on for item, on in zip(residual, used[level], strict=True)]
+            expected[name] = expected[name] + torch.stack(alone).mean() / 3
+        residual = residual - part.values
+    for name, value in expected.items():
+        torch.testing.assert_close(result.losses[name], value)
+    wanted, found = (
+        torch.autograd.grad(x["codebook"], quantizer.stages[2].embedding.weight)[0] for x in (expected, result.losses)
+    )
+    torch.testing.assert_close(found, wanted)
 
 
 def test_residual_codes_of_dropped_levels_decode_to_what_was_left() -> None:

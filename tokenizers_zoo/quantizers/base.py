@@ -3,7 +3,7 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ class Quantized:
     latents: (B, N, D), quantized, with gradients for the encoder (straight through where the quantizer is a look-up).
     codes: int64 (B, K, N), -1 where a codebook was dropped. losses: unweighted scalars by name (commitment, codebook,
     entropy); the objective weighs them. values: as latents, without the straight-through: a look-up's carries no gradient.
+    by_item: of the losses that are means over the items, each item's, (B,).
     """
 
     latents: Tensor
@@ -28,6 +29,7 @@ class Quantized:
     codebook_sizes: tuple[int, ...]
     losses: dict[str, Tensor]
     values: Tensor
+    by_item: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def perplexity(self) -> Tensor:
@@ -131,6 +133,11 @@ def _absent_is_zero(decode: Callable[..., Any]) -> Callable[..., Any]:
 def straight_through(latents: Tensor, quantized: Tensor) -> Tensor:
     """The value of `quantized` with the gradient of `latents`; both (..., D)."""
     return latents + (quantized - latents).detach()
+
+
+def errors(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared difference of each item, (B,), of two (B, N, D)."""
+    return (a - b).square().mean(dim=(1, 2))
 
 
 def nearest(latents: Tensor, codebook: Tensor) -> Tensor:

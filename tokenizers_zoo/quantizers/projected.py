@@ -1,5 +1,7 @@
 """A quantizer that works in another space than its neighbours."""
 
+import dataclasses
+
 from torch import Tensor, nn
 
 from .base import Quantized, Quantizer
@@ -18,7 +20,7 @@ class ProjectedQuantizer(Quantizer):
     def forward(self, latents: Tensor) -> Quantized:
         inner = self.quantizer(self.in_proj(latents))
         quantized = self.out_proj(inner.latents)
-        return Quantized(quantized, inner.codes, self.codebook_sizes, inner.losses, values=quantized)
+        return dataclasses.replace(inner, latents=quantized, values=quantized)
 
     def encode(self, latents: Tensor) -> Tensor:
         return self.quantizer.encode(self.in_proj(latents))

@@ -17,8 +17,10 @@ class ResidualQuantizer(Quantizer):
 
     Of look-ups the residual carries no gradient of earlier levels and one straight-through goes around the sum, so that
     every level's commitment reaches the encoder (facebookresearch/encodec issue 25); stages with projections of their
-    own are differentiated through the whole chain (DAC). Losses are means over the levels.
-    dropout: probability that, in training, an item uses only a random number 1..levels-1 of codebooks.
+    own are differentiated through the whole chain (DAC). Losses are means over the levels; a look-up's, of an item that does not
+    use a level, are 0 there.
+    dropout: share of a training batch, rounded down to whole items, of which each uses a random number 1..levels of codebooks (DAC,
+    dac/nn/quantize.py, and LM-SPT as released: a batch of one is never cut). They are the first: batches are shuffled.
     """
 
     codebook_prefixes = True
@@ -30,27 +32,25 @@ class ResidualQuantizer(Quantizer):
         self.codebook_sizes = stage.codebook_sizes * levels
 
     def forward(self, latents: Tensor) -> Quantized:
-        in_use = self._levels_in_use(latents)
+        used = torch.arange(len(self.stages), device=latents.device)[:, None] < self._levels_in_use(latents)
         residual, total = latents, torch.zeros_like(latents)
         parts = []
-        for level, stage in enumerate(self.stages):
+        for stage, mine in zip(self.stages, used, strict=True):
             part = stage(residual)
             residual = residual - part.values
-            total = total + part.values * (level < in_use)[:, None, None]
+            total = total + part.values * mine[:, None, None]
             parts.append(part)
+        by_item = {name: used * torch.stack([part.by_item[name] for part in parts]) for name in parts[0].by_item}
         losses = {name: torch.stack([part.losses[name] for part in parts]).mean() for name in parts[0].losses}
-        levels = torch.arange(len(parts), device=latents.device)
-        codes = torch.cat([part.codes for part in parts], dim=1).masked_fill((levels >= in_use[:, None])[..., None], -1)
+        losses |= {name: loss.mean() for name, loss in by_item.items()}
+        codes = torch.cat([part.codes for part in parts], dim=1).masked_fill(~used.T[..., None], -1)
         quantized = total if total.requires_grad else straight_through(latents, total)
         return Quantized(quantized, codes, self.codebook_sizes, losses, values=total)
 
     def _levels_in_use(self, latents: Tensor) -> Tensor:
-        levels, items = len(self.stages), len(latents)
-        everything = torch.full((items,), levels, device=latents.device)
-        if not (self.training and self.dropout and levels > 1):
-            return everything
-        drop = torch.rand(items, dtype=latents.dtype, device=latents.device) < self.dropout
-        return torch.where(drop, torch.randint(1, levels, (items,), device=latents.device), everything)
+        levels, cut = len(self.stages), int(len(latents) * self.dropout) if self.training else 0
+        everything = torch.full((len(latents) - cut,), levels, device=latents.device)
+        return torch.cat([torch.randint(1, levels + 1, (cut,), device=latents.device), everything])
 
     def encode(self, latents: Tensor) -> Tensor:
         residual, codes = latents, []

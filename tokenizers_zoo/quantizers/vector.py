@@ -1,16 +1,19 @@
 """Vector quantization: one codebook, the nearest row wins."""
 
+import dataclasses
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from .base import Quantized, Quantizer, nearest, straight_through
+from .base import Quantized, Quantizer, errors, nearest, straight_through
 from .moving_average import MovingAverageCodebook
 
 
-def look_up(latents: Tensor, rows: Tensor, codes: Tensor, losses: dict[str, Tensor], sizes: tuple[int, ...]) -> Quantized:
+def look_up(latents: Tensor, rows: Tensor, codes: Tensor, by_item: dict[str, Tensor], sizes: tuple[int, ...]) -> Quantized:
     """Result of a look-up: (B, N) codes chose `rows` for `latents`, both (B, N, D)."""
-    return Quantized(straight_through(latents, rows), codes[:, None], sizes, losses, values=rows.detach())
+    losses = {name: loss.mean() for name, loss in by_item.items()}
+    return Quantized(straight_through(latents, rows), codes[:, None], sizes, losses, rows.detach(), by_item)
 
 
 class VectorQuantizer(Quantizer):
@@ -38,11 +41,8 @@ class VectorQuantizer(Quantizer):
         latents, codebook = self._normalise(latents), self.codebook
         codes = nearest(latents.detach(), codebook.detach())
         quantized = F.embedding(codes, codebook)
-        losses = {
-            "commitment": F.mse_loss(latents, quantized.detach()),
-            "codebook": F.mse_loss(quantized, latents.detach()),
-        }
-        return look_up(latents, quantized, codes, losses, self.codebook_sizes)
+        by_item = {"commitment": errors(latents, quantized.detach()), "codebook": errors(quantized, latents.detach())}
+        return look_up(latents, quantized, codes, by_item, self.codebook_sizes)
 
     def encode(self, latents: Tensor) -> Tensor:
         return nearest(self._normalise(latents), self.codebook)[:, None]
@@ -77,8 +77,7 @@ class EMAVectorQuantizer(Quantizer):
         quantized = F.embedding(codes, self.codebook)
         if self.training:
             self.learner.learn(vectors, codes.flatten(), self.step_ends)
-        losses = {"commitment": F.mse_loss(latents, quantized)}
-        return look_up(latents, quantized, codes, losses, self.codebook_sizes)
+        return look_up(latents, quantized, codes, {"commitment": errors(latents, quantized)}, self.codebook_sizes)
 
     def encode(self, latents: Tensor) -> Tensor:
         return nearest(latents, self.codebook)[:, None]
@@ -105,12 +104,10 @@ class FactorizedVectorQuantizer(Quantizer):
         projected = self.in_proj(latents)
         codes = self._look_up(projected)
         rows = self.embedding(codes)
-        losses = {
-            "commitment": F.mse_loss(projected, rows.detach()),
-            "codebook": F.mse_loss(rows, projected.detach()),
-        }
-        quantized = self.out_proj(straight_through(projected, rows))
-        return Quantized(quantized, codes[:, None], self.codebook_sizes, losses, values=quantized)
+        by_item = {"commitment": errors(projected, rows.detach()), "codebook": errors(rows, projected.detach())}
+        inner = look_up(projected, rows, codes, by_item, self.codebook_sizes)
+        quantized = self.out_proj(inner.latents)
+        return dataclasses.replace(inner, latents=quantized, values=quantized)
 
     def _look_up(self, projected: Tensor) -> Tensor:
         return nearest(F.normalize(projected, dim=-1), F.normalize(self.embedding.weight, dim=-1))
