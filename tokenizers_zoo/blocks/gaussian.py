@@ -24,6 +24,9 @@ class GaussianPosterior(Part):
         return mean + (0.5 * log_variance).exp() * noise
 
     def kl(self, parameters: Tensor) -> Tensor:
-        """KL divergence from the standard normal in nats, summed over channels: (B, N)."""
-        mean, log_variance = self.split(parameters)
+        """KL divergence from the standard normal in nats, summed over channels: float32 (B, N).
+
+        In bfloat16 what is left of exp(v) - 1 - v near the prior is rounding.
+        """
+        mean, log_variance = self.split(parameters.float())
         return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
