@@ -74,11 +74,11 @@ class Steps:
         with torch.autocast("cpu", torch.bfloat16):
             result = module(media)
             terms = module.objective(result, self.batch)
-            judged = self.adversary.judge(result.output.float(), media) if self.adversary else None
-            terms |= self.adversary.terms(result.output.float(), media) if self.adversary else {}
-        if judged is not None:
-            judged.backward()
-        torch.stack(list(terms.values())).sum().backward()
+            loss = torch.stack(list(terms.values())).sum()
+            if self.adversary:
+                judged = self.adversary.judge(result.output, media)
+                loss = loss + judged.generator + judged.discriminator
+        loss.backward()
         for optimizer in self.optimizers[: 2 if self.adversary else 1]:
             torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], module.clip)
             optimizer.step()

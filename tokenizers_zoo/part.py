@@ -17,10 +17,12 @@ class Part(nn.Module):
     """What an assembly may name: a subclass is found in this library by its class name, and remembers its arguments.
 
     saved: False for a frozen helper (a text encoder, a vision model) whose weights are found by an argument of its own: weight
-    files, averages and comparisons of keys leave it out.
+    files, averages and comparisons of keys leave it out. undecayed: names of parameters in it, its own or `child.weight`, that an
+    optimizer's weight decay leaves alone, as it does all vectors and `nn.Embedding`: a table of positions is no map.
     """
 
     saved = True
+    undecayed: tuple[str, ...] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -80,9 +80,11 @@ def total(terms: dict[str, Term], adversary: Adversary | None, features: dict[st
     """Weighted terms, and the gradient of their sum by the output."""
     output = OUTPUT.clone().requires_grad_()
     found = Objective(terms)(Reconstruction(output, output, features=features), {"media": TARGET})
+    loss = torch.stack(list(found.values())).sum()
     if adversary:
-        found |= adversary.terms(output, TARGET)
-    return found, torch.autograd.grad(torch.stack(list(found.values())).sum(), output)[0]
+        judged = adversary.judge(output, TARGET)
+        found, loss = found | judged.terms, loss + judged.generator
+    return found, torch.autograd.grad(loss, output)[0]
 
 
 @pytest.mark.parametrize("step", ["before", "after"])
@@ -96,8 +98,9 @@ def test_stage_2(step: str, patch: nn.Module) -> None:  # noqa: F811
     check(gradient, f"stage2_{step}_grad", IMAGE, rtol=1e-3)
     if step == "after":
         check(found["adversarial"], "stage2_after_weighted_gan_loss", IMAGE)
+        adversary.lecam.running.zero_()  # `total` has moved them
         for count in (1, 2):
-            check(adversary.judge(OUTPUT, TARGET), f"stage2_disc{count}_loss", IMAGE)
+            check(adversary.judge(OUTPUT, TARGET).discriminator, f"stage2_disc{count}_loss", IMAGE)
             check(adversary.lecam.running, f"stage2_disc{count}_ema_after", IMAGE)
 
 

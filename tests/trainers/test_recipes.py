@@ -124,7 +124,7 @@ def check_sharding(module: TokenizerModule, media: torch.Tensor, folder: Path) -
         torch.testing.assert_close(output, whole)
         if module.adversary:
             shard(module.adversary.discriminator, mesh)
-            module.adversary.judge(output, media).backward()
+            module.adversary.judge(output, media).discriminator.backward()
         output.mean().backward()
         if output.shape == media.shape:  # TiTok's first stage gives logits
             tokenizer.decode(tokenizer.encode(media))
@@ -157,7 +157,7 @@ def test_recipe(name: str, tmp_path: Path) -> None:
 
     check_gradients(module)
     if module.adversary:
-        module.adversary.judge(module(batch["media"]).output, batch["media"]).backward()
+        module.adversary.judge(module(batch["media"]).output, batch["media"]).discriminator.backward()
         assert all(p.grad is not None for p in module.adversary.parameters())
     check_sharding(module, batch["media"], tmp_path)
 

@@ -28,6 +28,8 @@ class ViTEncoder1D(ImageEncoder):
     as (width, positions) where a transpose was meant, so that every latent mixes all of them.
     """
 
+    undecayed = ("position_embed", "latent_embed", "latents", "patch_embed.weight")  # as in TiTok, scripts/train_titok.py
+
     def __init__(
         self,
         dim: int,
@@ -68,6 +70,8 @@ class ViTDecoder1D(ImageDecoder):
 
     The patches start as copies of one mask token.
     """
+
+    undecayed = ("position_embed", "latent_embed")
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ A discriminator set gives a list of logits (one tensor a sub-discriminator) and,
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,7 +39,8 @@ class Hinge(nn.Module):
 class LeCam(nn.Module):
     """Regularisation towards running means of the logits (arXiv 2104.03310; bytedance/1d-tokenizer, losses.py).
 
-    The means start at 0, have decay 0.999, and are read before they are updated.
+    The means start at 0, have decay 0.999, and are read before they are updated. They are those of all processes' logits, and so
+    is the loss: its gradient, averaged over processes, is that of one process with all their items.
     """
 
     running: Tensor
@@ -50,10 +52,15 @@ class LeCam(nn.Module):
 
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
         """Logits of any shape -> scalar; in training mode the running means move."""
-        real, fake = real.mean(), fake.mean()
-        loss = F.relu(real - self.running[1]).square() + F.relu(self.running[0] - fake).square()
+        means = torch.stack([real.mean(), fake.mean()])
+        shared = means.detach()
+        if dist.is_available() and dist.is_initialized():
+            shared = shared / dist.get_world_size()
+            dist.all_reduce(shared)
+            means = means + (shared - means).detach()
+        loss = F.relu(means[0] - self.running[1]).square() + F.relu(self.running[0] - means[1]).square()
         if self.training:
-            self.running.lerp_(torch.stack([real, fake]).detach(), 1 - self.decay)
+            self.running.lerp_(shared, 1 - self.decay)
         return loss
 
 

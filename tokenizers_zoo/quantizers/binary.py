@@ -53,6 +53,8 @@ class BernoulliQuantizer(Quantizer):
     embeddings of the set bits.
     """
 
+    undecayed = ("embed",)
+
     def __init__(self, dim: int, bits: int, temperature: float = 0.1):
         super().__init__()
         self.dim, self.temperature = dim, temperature

@@ -1,12 +1,15 @@
 """The one Lightning module: any tokenizer, any objective, with or without an adversary."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+import torch.distributed as dist
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -21,7 +24,7 @@ from .data import Batch
 from .objective import Adversary, Objective, Term
 from .sharding import shard
 
-PLAIN = ("embed", "token", "position")  # parameters with these words in their name, and all vectors, get no weight decay
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 class TokenizerModule(lightning.LightningModule):
@@ -29,7 +32,8 @@ class TokenizerModule(lightning.LightningModule):
 
     Both gradients of a batch are taken against the same discriminator; then both step. `global_step` counts generator steps
     alone: it is what the adversary's start, the schedules, `max_steps` and checkpoint names go by, and it survives a resume.
-    Resuming also restores the random numbers of every process, so that a run with a break equals one without.
+    Resuming also restores the random numbers of every process, so that a run with a break equals one without. Batches are
+    counted over the ends of epochs, so that every step is of `accumulate` of them.
 
     name, license: of the weights that come out. objective: losses by name. optimizer, schedule: of the tokenizer;
     adversary_optimizer (default: as optimizer) of the adversary, whose schedule begins when it starts. ema: decay of the
@@ -71,7 +75,8 @@ class TokenizerModule(lightning.LightningModule):
             self.ema.requires_grad_(False)
             for helper in unsaved(tokenizer):  # not averaged: one of each is enough
                 self.ema.module.set_submodule(helper.rstrip("."), tokenizer.get_submodule(helper.rstrip(".")))
-        self._random: Tensor | None = None
+        self.batches = 0  # that the steps so far and the next one have seen
+        self._random: dict[str, Tensor] = {}
         self._commit = commit()  # what runs, whatever is changed while it runs
         self.train()  # Lightning keeps the modes that it finds
 
@@ -104,37 +109,58 @@ class TokenizerModule(lightning.LightningModule):
         """The tokenizer's training pass."""
         return self.tokenizer(media, **given)
 
+    def setup(self, stage: str) -> None:
+        """Raises InputError, before the first step, for a precision in which two optimizers do not step as they should."""
+        if stage == "fit" and self.trainer.precision not in PRECISIONS:
+            raise InputError(
+                f"training in precision {self.trainer.precision} is not supported (16 bits need losses scaled, for two optimizers, "
+                f"and whole half-precision weights lose small steps); choose {' or '.join(PRECISIONS)}"
+            )
+
     def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
         """One batch; every `accumulate` of them a step."""
+        self.batches += 1
+        step_ends = self.batches % self.accumulate == 0
         for part in self.tokenizer.modules():
             if isinstance(part, Quantizer):  # codebooks learn once a step
-                part.step_ends = (index + 1) % self.accumulate == 0
+                part.step_ends = step_ends
         media, result = batch["media"], self(batch["media"], **_given(self.tokenizer, batch))
         terms = self.objective(result, batch)
-        logs = {}
+        losses, logs = {"loss": torch.stack(list(terms.values())).sum()}, {}
         if self.adversary and self.global_step >= self.adversary.start:
             if result.output is None:
                 raise InputError(
                     f"{self.tokenizer.name} decodes nothing in training: an adversary has nothing to judge; leave it out"
                 )
-            judged = self.adversary.judge(result.output.float(), media)
-            self._backward(judged, "discriminator's loss")
-            logs["discriminator"] = judged.detach()
-            terms |= self.adversary.terms(result.output.float(), media)
-        total = torch.stack(list(terms.values())).sum()
-        self._backward(total, "loss")
-        if (index + 1) % self.accumulate == 0:
+            judged = self.adversary.judge(result.output, media)
+            losses = {"discriminator's loss": judged.discriminator, "loss": losses["loss"] + judged.generator}
+            terms |= judged.terms
+            logs["discriminator"] = judged.discriminator.detach()
+        self._backward(losses, step_ends)
+        if step_ends:
             self._step()
-        logs |= {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}
+        logs |= {name: term.detach() for name, term in terms.items()} | {"total": losses["loss"].detach()}
         self.log_dict({f"train/{name}": value for name, value in logs.items()}, batch_size=len(media))
         return {"result": result, **logs}
 
-    def _backward(self, loss: Tensor, what: str) -> None:
-        if not loss.isfinite():
-            raise InputError(
-                f"the {what} became {float(loss.detach())} at step {self.global_step}; lower the learning rate, or clip lower"
-            )
-        self.manual_backward(loss / self.accumulate)
+    def _backward(self, losses: dict[str, Tensor], step_ends: bool) -> None:
+        """One backward pass, because a process group averages all gradients in each; while they accumulate, in none."""
+        values = torch.stack(list(losses.values()))
+        self._check(values.detach(), list(losses))
+        strategy = self.trainer.strategy
+        alone = isinstance(strategy, ParallelStrategy) and not step_ends
+        with strategy.block_backward_sync() if alone else nullcontext():  # type: ignore[union-attr]
+            self.manual_backward(values.sum() / self.accumulate)
+
+    def _check(self, values: Tensor, names: list[str]) -> None:
+        """Raises InputError, in all processes, where a loss is not finite in one of them; asks the device once."""
+        wrong = (~values.isfinite()).any().float()
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(wrong)
+        if wrong:
+            found = [f"the {name} became {float(v)}" for name, v in zip(names, values, strict=True) if not v.isfinite()]
+            what = " and ".join(found) or "a loss of another process became infinite or no number"
+            raise InputError(f"{what} at step {self.global_step}; lower the learning rate, or clip lower")
 
     def _step(self) -> None:
         """Both sides step, each with its own schedule; Lightning hears of the generator's step alone, because it counts."""
@@ -183,8 +209,15 @@ class TokenizerModule(lightning.LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith(left_out)}
         checkpoint["assembly"] = {"name": self.tokenizer.name, "license": self.tokenizer.license, **self.tokenizer.config}
         checkpoint["run"] = {"versions": versions(), "machine": machine(), "commit": self._commit, "seed": torch.initial_seed()}
-        everyones: Any = self.all_gather(torch.get_rng_state().to(self.device))
-        checkpoint["random"] = everyones.cpu()
+        checkpoint["batches"] = self.batches
+        for name, state in self._random_states().items():
+            everyones: Any = self.all_gather(state.to(self.device))
+            checkpoint[name] = everyones.cpu()
+
+    def _random_states(self) -> dict[str, Tensor]:
+        """Of the generators that a step draws from: the host's, and that of this process' own GPU."""
+        on_device = {"random_device": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
+        return {"random": torch.get_rng_state(), **on_device}
 
     def _left_out(self) -> tuple[str, ...]:
         """Prefixes of what checkpoints do not hold: teachers and frozen helpers."""
@@ -195,14 +228,20 @@ class TokenizerModule(lightning.LightningModule):
         if "state_dict" in checkpoint:  # FSDP2 has loaded it
             left_out = self._left_out()
             checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if k.startswith(left_out)}
-        states = checkpoint["random"].view(-1, len(torch.get_rng_state()))  # a row a process
-        self._random = states[self.global_rank % len(states)].clone()
+        self.batches = checkpoint["batches"]
+        self.batches -= self.batches % self.accumulate  # the gradients of a step that was not whole are lost: it begins anew
+        for name, own in self._random_states().items():
+            if name in checkpoint:
+                states = checkpoint[name].view(-1, len(own))  # a row a process
+                self._random[name] = states[self.global_rank % len(states)].clone()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Goes on with the random numbers of the checkpoint."""
-        if self._random is not None:
-            torch.set_rng_state(self._random)
-            self._random = None
+        if "random" in self._random:
+            torch.set_rng_state(self._random["random"])
+        if "random_device" in self._random:
+            torch.cuda.set_rng_state(self._random["random_device"], self.device)
+        self._random = {}
 
 
 def _given(tokenizer: Tokenizer, batch: Batch) -> dict[str, Any]:
@@ -213,8 +252,12 @@ def _given(tokenizer: Tokenizer, batch: Batch) -> dict[str, Any]:
 
 
 def _groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Matrices and kernels with the optimizer's weight decay, vectors and embeddings without (TiTok, scripts/train_titok.py)."""
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    plain = [p for name, p in named if p.ndim < 2 or any(word in name for word in PLAIN)]
-    decayed = [p for name, p in named if not (p.ndim < 2 or any(word in name for word in PLAIN))]
-    return [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    """Matrices and kernels with the optimizer's weight decay, without it vectors, embeddings, and what a part calls `undecayed`."""
+    spared = {
+        part.get_parameter(name)
+        for part in module.modules()
+        for name in (("weight",) if isinstance(part, nn.Embedding) else getattr(part, "undecayed", ()))
+    }
+    learning = [p for p in module.parameters() if p.requires_grad]
+    plain = [p for p in learning if p.ndim < 2 or p in spared]
+    return [{"params": [p for p in learning if p.ndim >= 2 and p not in spared]}, {"params": plain, "weight_decay": 0.0}]

@@ -1,9 +1,12 @@
-"""What training minimises: weighted losses by name, and an adversary."""
+"""What training minimises: weighted losses by name, and an adversary.
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+Both compute in float32 under autocast too: in bfloat16 the gradient of a perceptual loss near its optimum points elsewhere
+(bytedance/1d-tokenizer, losses.py, switches autocast off there). A discriminator's network alone goes by the autocast around it.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,18 +41,40 @@ class Objective(nn.ModuleDict):
         """Weighted scalars by name. Raises InputError for an input that is not there."""
         known: dict[str, Any] = {**batch, "latents": result.latents, **result.features}
         if result.output is not None:
-            known["output"] = result.output.float()
+            known["output"] = result.output
         if result.quantized is not None:
             known |= {"quantized": result.quantized.latents, **result.quantized.losses}
         terms = {name: term for name, term in self.terms.items() if term.weight}
-        return {name: term.weight * term.loss(*_collect(name, term.inputs, known)) for name, term in terms.items()}
+        with torch.autocast(result.latents.device.type, enabled=False):
+            return {name: term.weight * term.loss(*_collect(name, term.inputs, known)) for name, term in terms.items()}
 
 
 def _collect(name: str, inputs: tuple[str, ...], known: Mapping[str, Any]) -> list[Any]:
     missing = [key for key in inputs if key not in known]
     if missing:
         raise InputError(f"the loss {name!r} needs {', '.join(missing)}; there are {', '.join(sorted(known))}")
-    return [known[key] for key in inputs]
+    return [_full(known[key]) for key in inputs]
+
+
+def _full(value: Any) -> Any:
+    """`value` with its floating tensors, in lists and dictionaries too, as float32."""
+    if isinstance(value, Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        return {key: _full(item) for key, item in value.items()}
+    return type(value)(map(_full, value)) if type(value) in (list, tuple) else value
+
+
+class Judged(NamedTuple):
+    """What a batch teaches the two sides.
+
+    discriminator: its loss; of all that learns, the gradient reaches the discriminator's weights alone. terms: the generator's
+    weighted terms by name, as numbers. generator: their sum, whose gradient reaches the output alone.
+    """
+
+    discriminator: Tensor
+    terms: dict[str, Tensor]
+    generator: Tensor
 
 
 class Adversary(nn.Module):
@@ -82,36 +107,26 @@ class Adversary(nn.Module):
         start = int(torch.randint(media.shape[-1] - self.window + 1, ()))
         return output[..., start : start + self.window], media[..., start : start + self.window]
 
-    def judge(self, output: Tensor, media: Tensor) -> Tensor:
-        """The discriminator's loss; no gradient reaches `output`."""
-        output, media = self._cut(output.detach(), media)
-        real, fake = self.discriminator(media), self.discriminator(output)
-        real, fake = [j.logits.float() for j in real], [j.logits.float() for j in fake]
-        loss: Tensor = self.loss.discriminator(real, fake)  # type: ignore[operator]
-        if self.lecam_weight:
-            means = [torch.cat([x.flatten() for x in side]) for side in (real, fake)]
-            loss = loss + self.lecam_weight * self.lecam(*means)
-        return loss
+    def judge(self, output: Tensor, media: Tensor) -> Judged:
+        """Both sides of a batch, (B, C, ...), go through the discriminator once, and both losses are taken of what it says.
 
-    def terms(self, output: Tensor, media: Tensor) -> dict[str, Tensor]:
-        """The generator's weighted terms; the discriminator's weights get no gradient."""
-        output, media = self._cut(output, media)
-        with without_gradients(self.discriminator):
-            fake = self.discriminator(output)
-            terms = {"adversarial": self.weight * self.loss.generator([j.logits.float() for j in fake])}  # type: ignore[operator]
+        The graph ends before the output. The generator's terms are differentiated down to there at once, which leaves the
+        discriminator's weights alone; one backward pass of the sum of both losses then gives each side its own gradient.
+        """
+        output, media = self._cut(output.float(), media.float())
+        seen = output.detach().requires_grad_()
+        real, fake = self.discriminator(media), self.discriminator(seen)
+        with torch.autocast(output.device.type, enabled=False):
+            real_logits, fake_logits = ([j.logits.float() for j in side] for side in (real, fake))
+            judged: Tensor = self.loss.discriminator(real_logits, fake_logits)  # type: ignore[operator]
+            if self.lecam_weight:
+                means = [torch.cat([x.flatten() for x in side]) for side in (real_logits, fake_logits)]
+                judged = judged + self.lecam_weight * self.lecam(*means)
+            terms = {"adversarial": self.weight * self.loss.generator(fake_logits)}  # type: ignore[operator]
             if self.feature_matching:
-                with torch.no_grad():
-                    real = self.discriminator(media)
-                maps = [[j.features for j in side] for side in (real, fake)]
+                maps = [[[x.float() for x in j.features] for j in side] for side in (real, fake)]
                 terms["matching"] = self.feature_matching * self.matching(*maps)
-        return terms
-
-
-@contextmanager
-def without_gradients(module: nn.Module) -> Iterator[None]:
-    """Gradients pass through `module` but not into its parameters."""
-    module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        module.requires_grad_(True)
+            total = torch.stack(list(terms.values())).sum()
+            (gradient,) = torch.autograd.grad(total, seen, retain_graph=True)
+            generator = total.detach() + ((output - output.detach()) * gradient).sum()
+        return Judged(judged, {name: term.detach() for name, term in terms.items()}, generator)

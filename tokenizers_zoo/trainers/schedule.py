@@ -7,7 +7,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class WarmupCosine(LambdaLR):
-    """Linear from 0 over `warmup` steps, then half a cosine down to `final` times the rate at step `total`, and flat after."""
+    """Linear to the full rate, then half a cosine down to `final` times the rate at step `total`, and flat after.
+
+    The first of `warmup` steps has 1/warmup of the rate, the last of them all of it.
+    """
 
     def __init__(self, optimizer: Optimizer, total: int, warmup: int = 0, final: float = 0.0, last_epoch: int = -1):
         if not 0 <= warmup < total:
