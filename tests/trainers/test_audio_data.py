@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torch.nn.functional as F
 from conftest import DATA
 from recordings import encoded, flac_of_unknown_length, mp3, uncounted
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.media import as_audio
+from tokenizers_zoo.teachers.base import Teacher
 from tokenizers_zoo.trainers.audio_data import AudioData
 
 RATE = 16_000
@@ -38,12 +40,61 @@ def test_crops_are_parts_of_what_encode_hears(name: str, tmp_path: Path) -> None
     draws, count = (data := data_of(tmp_path)).draws()
     assert count == whole.shape[-1] // 4000
     (row,) = data.rows("train")
+    around = F.pad(whole, (4000, 4000))
     for where in (0.0, 0.37, 0.9, 1.0):
-        crop, start = data._crop(row, 0.25, where)
+        crop, start = data._crop(row, where)
         first = round(start * RATE)
-        assert first == round(where * (whole.shape[-1] - 4000))
-        torch.testing.assert_close(crop, whole[:, first : first + 4000], rtol=0, atol=1e-6)
+        assert first == round(where * (whole.shape[-1] + 3200)) - 3600  # from a tenth of a crop to a tenth of a crop
+        torch.testing.assert_close(crop, around[:, 4000 + first : 8000 + first], rtol=0, atol=1e-6)
     assert draws[0]["media"].shape == (1, 4000)
+
+
+def test_every_instant_is_heard_equally_often(tmp_path: Path) -> None:
+    """Clips whose samples say where in which clip they are."""
+    lengths = {"a": 0.3, "b": 2.0, "c": 3.0}
+    heard = {name: torch.zeros(round(10 * seconds)) for name, seconds in lengths.items()}
+    for index, (name, seconds) in enumerate(lengths.items(), 1):
+        wave = (index * 10_000 + np.arange(round(8000 * seconds)) // 800).astype(np.int16)
+        soundfile.write(tmp_path / f"{name}.wav", wave, 8000)
+    draws, count = AudioData(str(tmp_path), 8000, seconds=0.5, workers=0).draws()
+    assert count == 10
+    for n in range(1500):
+        values, times = (draws[n]["media"][0] * 32768).round().long().unique(return_counts=True)
+        for value, samples in zip(values.tolist(), times.tolist(), strict=True):
+            if value:
+                heard["abc"[value // 10_000 - 1]][value % 10_000] += samples / 800
+    ends = torch.stack([heard[name][at] for name in "bc" for at in (0, -1)])
+    inside = torch.cat([heard["b"][1:-1], heard["c"][1:-1]])
+    assert float(inside.mean()) == pytest.approx(1500 * 0.5 / (0.5 + 2.4 + 3.4), rel=0.06)
+    assert float(ends.mean() / inside.mean()) == pytest.approx(0.975, abs=0.12)
+    assert float(heard["a"].mean() / inside.mean()) == pytest.approx(1, abs=0.2)
+    assert float(inside.std() / inside.mean()) < 0.15
+
+
+def test_features_stand_where_their_crop_does(tmp_path: Path) -> None:
+    class Loudness(Teacher):
+        dim, identity = 1, "loudness"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()), requires_grad=False)
+
+        def forward(self, waveform: torch.Tensor, text: str) -> torch.Tensor:
+            return self.scale * waveform.unfold(0, 320, 320).mean(-1, keepdim=True)
+
+    soundfile.write(tmp_path / "a.wav", np.linspace(0.1, 0.9, 24_000), RATE, subtype="FLOAT")
+    data = data_of(tmp_path, 0.5, teachers={"level": Loudness()}, cache=str(tmp_path / "cache"))
+    data.prepare_data()
+    draws, _ = data.draws()
+    starts = set()
+    for n in range(20):
+        sample = draws[n]
+        levels = sample["media"].unfold(-1, 320, 320).mean(-1)[0]
+        there = sample["media"].unfold(-1, 320, 320).amin(-1)[0] > 0
+        torch.testing.assert_close(sample["level"][there, 0], levels[there], rtol=0, atol=0.008)  # within half a frame
+        assert bool((sample["level"] > 0.1).all())  # beyond an end its last frame repeats
+        starts.add("before" if not there[0] else "after" if not there[-1] else "inside")
+    assert starts == {"before", "inside", "after"}
 
 
 @pytest.mark.parametrize("seconds", ["", "578000000000000"])
@@ -56,6 +107,26 @@ def test_an_impossible_length_is_measured(seconds: str, tmp_path: Path) -> None:
     assert count == int(sum(clips) / RATE / 0.25)
     rows = [draws.choose(torch.Generator().manual_seed(n), n).path.name for n in range(300)]  # type: ignore[attr-defined]
     assert rows.count("a.flac") / 300 == pytest.approx(clips[0] / sum(clips), abs=0.08)
+
+
+@pytest.mark.parametrize("stated", [30.0, 0.5])
+def test_a_wrong_length_changes_no_share(stated: float, tmp_path: Path) -> None:
+    """Stated too long, a clip is drawn by what is there; stated too short, it still is heard up to its end."""
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", np.linspace(0.1, 0.9, 32_000), RATE)
+    (tmp_path / "m.csv").write_text(f"path,seconds\na.wav,{stated}\nb.wav,2\n")
+    draws, _ = data_of(tmp_path / "m.csv").draws()
+    drawn = [draws.choose(torch.Generator().manual_seed(n), n).path.name for n in range(300)]  # type: ignore[attr-defined]
+    assert drawn.count("a.wav") / 300 == pytest.approx(0.5 if stated > 2 else 0.7 / 2.9, abs=0.08)
+    (tmp_path / "m.csv").write_text(f"path,seconds\na.wav,{stated}\n")
+    assert max(float(data_of(tmp_path / "m.csv").draws()[0][n]["media"].max()) for n in range(60)) > 0.89
+
+
+def test_lengths_of_another_unit_end_the_run(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", NOISE, RATE)
+    (tmp_path / "m.csv").write_text("path,seconds\na.wav,900000\n")
+    with pytest.raises(tz.InputError, match=r"a\.wav has 2\.0; correct the column, or leave it out"):
+        data_of(tmp_path / "m.csv").draws()[0][0]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3000.0])

@@ -40,8 +40,11 @@ class FeatureCache:
                 save_file({"features": features.to("cpu", torch.float16).contiguous()}, temporary)
 
     def crop(self, clip: Path, text: str, start: float, seconds: float) -> Tensor:
-        """`seconds` of a clip's features from `start` on, (seconds * frame_rate, dim); past its end the last one repeats."""
+        """`seconds` of a clip's features from `start` on, (seconds * frame_rate, dim).
+
+        Before its start and past its end the features nearest to it repeat.
+        """
         features = load_file(self.path(clip, text))["features"].float()
         first, count = round(start * self.teacher.frame_rate), round(seconds * self.teacher.frame_rate)
-        index = torch.arange(first, first + count).clamp(max=len(features) - 1)
+        index = torch.arange(first, first + count).clamp(0, len(features) - 1)
         return features[index]

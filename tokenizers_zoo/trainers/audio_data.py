@@ -17,10 +17,58 @@ from ..teachers.cache import FeatureCache
 from .data import Batch, Draws, MediaData
 
 LONGEST = 1e6  # seconds beyond which a manifest is not believed
+LEAST = 0.1  # of a crop, the rest of which may be silence before or after the clip
+TRIES = 10_000  # draws in a row that may fall where a clip is said to go on and does not
+
+
+class Clips:
+    """Clips to draw crops of `crop` seconds from. lengths: of the rows in seconds, as they are stated; 0 leaves a clip out.
+
+    A clip is drawn in proportion to the places where a crop of it can start, so that every instant of the corpus is equally
+    likely to be heard. Where the clip is shorter than stated, some of these places are not there, and another one is drawn.
+    """
+
+    def __init__(self, rows: list[Row], lengths: list[float], crop: float):
+        self.rows, self.crop = rows, crop
+        self.ends = torch.tensor([self._places(length) for length in lengths], dtype=torch.float64).cumsum(0)
+        self.measured: dict[int, float] = {}
+
+    def choose(self, generator: torch.Generator, n: int) -> Row:
+        """A row. Raises InputError where the stated lengths are far too long."""
+        for _ in range(TRIES):
+            at = torch.rand((), generator=generator, dtype=torch.float64) * self.ends[-1]
+            index = int(torch.searchsorted(self.ends, at, right=True).clamp(max=len(self.rows) - 1))
+            if self.ends[index] - at <= self._places(self._measure(index)):
+                return self.rows[index]
+        raise InputError(
+            f"the manifest's seconds are far more than its files have: {self.rows[index].path} has {self.measured[index]:.1f}; "
+            f"correct the column, or leave it out"
+        )
+
+    def _places(self, length: float) -> float:
+        """Seconds over which the start of a crop is spread; as many as a crop has for a clip that is always heard whole."""
+        return 0.0 if not length else self.crop if length <= self.crop else length + (1 - 2 * LEAST) * self.crop
+
+    def _measure(self, index: int) -> float:
+        if index not in self.measured:
+            try:
+                self.measured[index] = measure(self.rows[index])
+            except (InputError, FileNotFoundError):
+                self.measured[index] = LONGEST  # drawn as often as stated: reading it says what is wrong
+        return self.measured[index]
+
+
+def measure(row: Row) -> float:
+    """Seconds of a clip. Raises InputError or FileNotFoundError for what cannot be read."""
+    with AudioFile(row.path) as file:
+        return file.frames / file.rate
 
 
 class AudioData(MediaData):
-    """Crops of `seconds`, every second of the corpus equally likely; clips that are shorter end in silence.
+    """Crops of `seconds`, every instant of the corpus equally likely, a clip's first and last as its middle.
+
+    To that end crops reach beyond both ends of a clip, into silence, until a tenth of them is clip (what stands less than a tenth
+    of a crop from an end comes 0.9 to 1 times as often as the rest). Shorter clips are always whole and end in silence.
 
     data: manifest or folder. sample_rate: Hz; other rates are resampled. loudness: dBFS (root mean square) that each crop is
     brought to, None leaves it. gain: each crop is made up to this many dB softer or louder; a peak never exceeds 1. teachers:
@@ -70,28 +118,23 @@ class AudioData(MediaData):
     def draws(self) -> tuple[Dataset[Batch], int]:
         """Endless crops; as many make an epoch as the corpus has times `seconds`."""
         rows = self.rows("train")
-        ends = torch.tensor([self._seconds(row) for row in rows], dtype=torch.float64).cumsum(0)
-        if not ends[-1]:
+        lengths = [self._seconds(row) for row in rows]
+        if not any(lengths):
             raise InputError(f"{self.data}: no file could be read")
-
-        def choose(generator: torch.Generator, n: int) -> Row:
-            at = torch.rand((), generator=generator, dtype=torch.float64) * ends[-1]
-            return rows[int(torch.searchsorted(ends, at, right=True).clamp(max=len(rows) - 1))]
-
-        return Draws(choose, self._read, self.seed, self.max_unreadable), int(ends[-1] / self.seconds)
+        clips = Clips(rows, lengths, self.seconds)
+        return Draws(clips.choose, self._read, self.seed, self.max_unreadable), int(sum(lengths) / self.seconds)
 
     def _seconds(self, row: Row) -> float:
         if 0 < row.seconds < LONGEST:
             return row.seconds
         try:
-            with AudioFile(row.path) as file:
-                return file.frames / file.rate
+            return measure(row)
         except (InputError, FileNotFoundError) as error:
             warnings.warn(f"left out: {row.path} ({error})", stacklevel=2)
             return 0.0
 
     def _read(self, row: Row, generator: torch.Generator) -> Batch:
-        wave, start = self._crop(row, self.seconds, float(torch.rand((), generator=generator)))
+        wave, start = self._crop(row, float(torch.rand((), generator=generator)))
         db = 0.0 if self.loudness is None else self.loudness - 10 * float(wave.square().mean().clamp(min=1e-7).log10())
         db += self.gain * (2 * float(torch.rand((), generator=generator)) - 1)
         wave = wave * min(10 ** (db / 20), 1 / max(float(wave.abs().max()), 1e-4))
@@ -99,18 +142,24 @@ class AudioData(MediaData):
 
     def read_fixed(self, row: Row, generator: torch.Generator) -> Batch:
         """The start of a clip."""
-        wave, start = self._crop(row, self.valid_seconds, 0.0)
-        return {"text": row.text, **self._sample(row, wave, start, self.valid_seconds)}
+        with AudioFile(row.path) as file:
+            wave = self._part(file, 0, round(self.valid_seconds * file.rate))
+        return {"text": row.text, **self._sample(row, wave, 0.0, self.valid_seconds)}
 
     def _sample(self, row: Row, wave: Tensor, start: float, seconds: float) -> Batch:
         features = {name: cache.crop(row.path, row.text, start, seconds) for name, cache in self.caches.items()}
         return {"media": wave, **features}
 
-    def _crop(self, row: Row, seconds: float, where: float) -> tuple[Tensor, float]:
+    def _crop(self, row: Row, where: float) -> tuple[Tensor, float]:
         """Samples (1, S) at our rate, and the second where they start; `where` in 0..1 goes from the first to the last crop."""
         with AudioFile(row.path) as file:
-            wanted = round(seconds * file.rate)
-            start = round(where * max(0, file.frames - wanted))
-            wave = read_audio(file, start=start, count=wanted).resample(self.sample_rate).waveform[0]
-        size = round(seconds * self.sample_rate)
-        return F.pad(wave[:, :size], (0, max(0, size - wave.shape[-1]))), start / file.rate
+            wanted = round(self.seconds * file.rate)
+            outside = round((1 - LEAST) * wanted) if file.frames > wanted else 0
+            start = round(where * (max(0, file.frames - wanted) + 2 * outside)) - outside
+            return self._part(file, start, wanted), start / file.rate
+
+    def _part(self, file: AudioFile, start: int, wanted: int) -> Tensor:
+        """`wanted` samples of a file from `start` on, at our rate (1, S); zeros where the clip is not."""
+        heard = read_audio(file, start=max(0, start), count=wanted + min(0, start)).resample(self.sample_rate).waveform[0]
+        size, before = (round(count * self.sample_rate / file.rate) for count in (wanted, max(0, -start)))
+        return F.pad(heard[:, : size - before], (before, max(0, size - before - heard.shape[-1])))
