@@ -1,23 +1,33 @@
 """Random draws, and what happens to files that cannot be read."""
 
 import json
+import pickle
 import shutil
 import warnings
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import DATA
 from PIL import Image
 from runs import audio_data, image_data
+from torch.utils.data import DataLoader
 
 import tokenizers_zoo as tz
+from tokenizers_zoo.manifest import read_manifest
 from tokenizers_zoo.media import as_images
+from tokenizers_zoo.trainers import data as loaders
 from tokenizers_zoo.trainers.audio_data import AudioData
 from tokenizers_zoo.trainers.data import ResumableSampler
 from tokenizers_zoo.trainers.image_data import ImageData
 
 CLIP = DATA / "sense_and_sensibility_0870.wav"
+
+
+def Trainer(device: str = "cpu") -> SimpleNamespace:  # noqa: N802
+    return SimpleNamespace(world_size=1, global_rank=0, strategy=SimpleNamespace(root_device=torch.device(device)))
 
 
 def test_draws_depend_on_seed_and_number_alone() -> None:
@@ -106,6 +116,100 @@ def test_a_broken_photo_is_skipped(tmp_path: Path) -> None:
     data = ImageData(str(tmp_path), 64, workers=0).draws()[0]
     with pytest.warns(UserWarning, match="empty.jpg"):
         assert all(data[n]["media"].shape == (3, 64, 64) for n in range(4))
+
+
+def test_one_bad_file_costs_one_however_often_it_is_drawn(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(DATA / "chelsea.jpg", tmp_path / name)
+    (tmp_path / "empty.jpg").touch()
+    data = ImageData(str(tmp_path), 16, workers=0, max_unreadable=2).draws()[0]
+    with pytest.warns(UserWarning, match=r"skipped \(1 of at most 2\)"):
+        assert all(data[n]["media"].shape == (3, 16, 16) for n in range(30))
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    with warnings.catch_warnings(action="ignore"), pytest.raises(tz.InputError, match=r"3 .* could not be read, the limit is 2"):
+        [data[n] for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("spawn", AudioData), pytest.param("forkserver", ImageData, marks=pytest.mark.slow)]
+)
+def test_workers_need_no_fork(method: str, kind: type, tmp_path: Path) -> None:
+    """Python 3.14 starts processes by a fork server; failures of all of them are one count."""
+    good = CLIP if kind is AudioData else DATA / "chelsea.jpg"
+    (tmp_path / "bad").touch()
+    (tmp_path / "m.csv").write_text(f"path,seconds\n{good},7\nbad,7\n")
+    draws, _ = kind(str(tmp_path / "m.csv"), 16000 if kind is AudioData else 64).draws()
+    for other in (image_data(), audio_data(), draws):
+        alone = pickle.loads(pickle.dumps(other if other is draws else other.draws()[0]))
+    loader = DataLoader(draws, None, sampler=range(6), num_workers=1, multiprocessing_context=method)
+    with warnings.catch_warnings(action="ignore"):
+        for n, sample in enumerate(loader):
+            assert torch.equal(sample["media"], alone[n]["media"])
+    assert int(draws.failed.sum()) == 1
+
+
+def test_photos_are_bytes_until_they_are_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, data = image_data(), image_data()
+    data.trainer = Trainer()
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        before, batch = next(iter(getattr(plain, name)())), next(iter(getattr(data, name)()))
+        assert batch["media"].dtype == torch.uint8
+        moved = data.on_after_batch_transfer(batch, 0)
+        assert torch.equal(moved["media"], (before["media"] * 255).round() / 255)
+        assert moved["text"] == before["text"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_is_pinned_for_a_gpu_alone(device: str) -> None:
+    for data in (image_data(), audio_data()):
+        data.trainer = Trainer(device)
+        assert data.train_dataloader().pin_memory == data.val_dataloader().pin_memory == (device == "cuda")
+
+
+def test_half_of_the_photos_are_mirrored_and_all_places_are_cropped(tmp_path: Path) -> None:
+    ramp = torch.arange(96).expand(1, 3, 32, 96) / 255  # each pixel says where it stands
+    tz.Images(ramp).save(tmp_path / "a.png")
+    draws, _ = ImageData(str(tmp_path), 32, workers=0).draws()
+    rows = [(draws[n]["media"][0, 5] * 255).round().int().tolist() for n in range(400)]
+    mirrored = [row[0] > row[-1] for row in rows]
+    assert all(sorted(row) == list(range(min(row), min(row) + 32)) for row in rows)
+    assert sum(mirrored) == pytest.approx(200, abs=35)
+    places = Counter(min(row) // 13 for row in rows)  # 0 to 64
+    assert min(places[part] for part in range(5)) > 50
+    assert {min(row) < 32 for row, turned in zip(rows, mirrored, strict=True) if turned} == {True, False}
+
+
+def test_orders_depend_on_the_seed() -> None:
+    def order(seed: int) -> list[str]:
+        draws, _ = image_data(seed=seed).draws()
+        return [draws.choose(torch.Generator(), n).path.name for n in range(30)]
+
+    assert order(0) == order(0) != order(1)
+
+
+def test_a_resumed_loader_leaves_out_what_was_done() -> None:
+    whole = [batch["media"] for batch in audio_data().train_dataloader()]
+    assert len(whole) == 2
+    loader = audio_data().train_dataloader()
+    next(iter(loader))
+    state = loader.state_dict()
+    assert state == {"batches_done": 1}
+    again = audio_data().train_dataloader()
+    again.load_state_dict(state)
+    (rest,) = [batch["media"] for batch in again]
+    assert torch.equal(rest, whole[1])
+    assert len(list(again)) == 2  # the next epoch is whole
+    assert again.state_dict() == {"batches_done": 0}
+
+
+def test_a_manifest_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    monkeypatch.setattr(loaders, "read_manifest", lambda *args: reads.append(args) or read_manifest(*args))
+    for data in (audio_data(), image_data()):
+        data.prepare_data()
+        data.train_dataloader(), data.val_dataloader(), data.test_dataloader()
+    assert len(reads) == 2
 
 
 def test_validation_is_the_same_every_time() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import InputError
-from ..manifest import Row, of_split, read_manifest
+from ..manifest import Row, of_split
 from ..media import SUFFIXES, AudioFile, read_audio
 from ..teachers.base import Teacher
 from ..teachers.cache import FeatureCache
@@ -95,8 +95,8 @@ class AudioData(MediaData):
         valid_items: int = 32,
         max_unreadable: int = 100,
     ):
-        super().__init__(batch_size, workers, seed, valid_items, max_unreadable)
-        self.data, self.sample_rate, self.seconds, self.valid_seconds = data, sample_rate, seconds, valid_seconds
+        super().__init__(data, batch_size, workers, seed, valid_items, max_unreadable)
+        self.sample_rate, self.seconds, self.valid_seconds = sample_rate, seconds, valid_seconds
         self.loudness, self.gain = loudness, gain
         folder = Path(cache).expanduser()
         self.caches = {name: FeatureCache(teacher, folder) for name, teacher in (teachers or {}).items()}
@@ -110,10 +110,9 @@ class AudioData(MediaData):
 
     def rows(self, split: str) -> list[Row]:
         """Files of a split; where no file is for validation, those of the test."""
-        rows = read_manifest(self.data, self.suffixes)
-        if split == "valid" and not any(row.split in {"valid", ""} for row in rows):
+        if split == "valid" and not any(row.split in {"valid", ""} for row in self.listed):
             split = "test"
-        return of_split(rows, split)
+        return of_split(self.listed, split)
 
     def draws(self) -> tuple[Dataset[Batch], int]:
         """Endless crops; as many make an epoch as the corpus has times `seconds`."""

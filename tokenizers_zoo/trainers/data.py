@@ -1,10 +1,12 @@
 """Data modules: what a training run reads, in an order that depends on the seed and the position alone."""
 
 import math
-import multiprocessing
+import os
 import warnings
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import lightning
@@ -12,9 +14,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ..errors import InputError
-from ..manifest import Row
+from ..manifest import Row, read_manifest
 
 Batch = dict[str, Any]  # media (B, C, S) or (B, 3, H, W); text, a list; features (B, T, D) by the name of their teacher
+
+SLOTS = 1 << 16  # for files that could not be read
 
 
 class ResumableSampler(DistributedSampler[int]):
@@ -41,7 +45,7 @@ class Draws(Dataset[Batch]):
     """Sample number n of endless random draws: file and crop follow from (seed, n), whatever the worker or the resume.
 
     choose: generator, n -> row. read: row, generator -> sample. A file that cannot be read is warned about and another drawn;
-    after `limit` of them the run ends with InputError.
+    after `limit` of them, or so many in a row, the run ends with InputError.
     """
 
     def __init__(
@@ -52,25 +56,25 @@ class Draws(Dataset[Batch]):
         limit: int,
     ):
         self.choose, self.read, self.seed, self.limit = choose, read, seed, limit
-        self.failures = multiprocessing.Value("i", 0)  # one count for all workers
+        self.failed = torch.zeros(SLOTS, dtype=torch.bool).share_memory_()  # by the file's name, in one place for all workers
 
     def __getitem__(self, n: int) -> Batch:
         generator = seeded(self.seed, n)
-        while True:
+        for tries in range(1, self.limit + 2):
             row = self.choose(generator, n)
             try:
                 return self.read(row, generator)
             except (InputError, FileNotFoundError) as error:
-                self._count(error)
+                slot = zlib.crc32(os.fsencode(row.path)) % SLOTS
+                fresh, self.failed[slot] = not self.failed[slot], True
+                count, last = int(self.failed.sum()), error
+                if max(count, tries) > self.limit:
+                    break
+                if fresh:
+                    warnings.warn(f"skipped ({count} of at most {self.limit}): {error}", stacklevel=2)
                 n = int(torch.randint(1 << 40, (), generator=generator))
-
-    def _count(self, error: Exception) -> None:
-        with self.failures.get_lock():
-            self.failures.value += 1
-            count = self.failures.value
-        if count > self.limit:
-            raise InputError(f"{count} files could not be read, the limit is {self.limit}; the last: {error}") from error
-        warnings.warn(f"skipped ({count} of at most {self.limit}): {error}", stacklevel=2)
+        what = f"{count} files" if count > self.limit else f"{tries} draws in a row"
+        raise InputError(f"{what} could not be read, the limit is {self.limit}; the last: {last}") from last
 
 
 def seeded(seed: int, n: int) -> torch.Generator:
@@ -117,20 +121,30 @@ class ResumableLoader(DataLoader[Batch]):
 class MediaData(lightning.LightningDataModule, ABC):
     """What AudioData and ImageData share: the loaders.
 
-    batch_size: of one process. workers: loading processes. seed: of the draws. valid_items: how many files of the split `valid`
-    (or else `test`) are validated on, spread evenly over it. max_unreadable: files.
+    data: manifest or folder. batch_size: of one process. workers: loading processes. seed: of the draws. valid_items: how many
+    files of the split `valid` (or else `test`) are validated on, spread evenly over it. max_unreadable: files.
     """
 
     suffixes: tuple[str, ...]
 
-    def __init__(self, batch_size: int, workers: int, seed: int, valid_items: int, max_unreadable: int):
+    def __init__(self, data: str, batch_size: int, workers: int, seed: int, valid_items: int, max_unreadable: int):
         super().__init__()
+        self.data = data
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.valid_items, self.max_unreadable = valid_items, max_unreadable
 
     @abstractmethod
     def rows(self, split: str) -> list[Row]:
         """Files of a split."""
+
+    @cached_property
+    def listed(self) -> list[Row]:
+        """All files; the manifest is read once."""
+        return read_manifest(self.data, self.suffixes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What loading processes need, however they are started."""
+        return {k: v for k, v in self.__dict__.items() if k != "listed"} | {"trainer": None}
 
     @abstractmethod
     def draws(self) -> tuple[Dataset[Batch], int]:
@@ -168,6 +182,7 @@ class MediaData(lightning.LightningDataModule, ABC):
     def _options(self) -> dict[str, Any]:
         return {
             "batch_size": self.batch_size,
+            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             "num_workers": self.workers,
             "persistent_workers": self.workers > 0,
             "generator": torch.Generator(),  # its own: the loader must not move the model's random numbers
