@@ -19,8 +19,8 @@ class ResidualQuantizer(Quantizer):
     every level's commitment reaches the encoder (facebookresearch/encodec issue 25); stages with projections of their
     own are differentiated through the whole chain (DAC). Losses are means over the levels; a look-up's, of an item that does not
     use a level, are 0 there.
-    dropout: share of a training batch, rounded down to whole items, of which each uses a random number 1..levels of codebooks (DAC,
-    dac/nn/quantize.py, and LM-SPT as released: a batch of one is never cut). They are the first: batches are shuffled.
+    dropout: share of a training batch, its first items, rounded down, that use a random number 1..levels of codebooks each (DAC,
+    dac/nn/quantize.py; LM-SPT as released): a batch of one is never cut.
     """
 
     codebook_prefixes = True

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from ..assembly import choices, registry
+from ..errors import InputError
 from .callbacks import CodebookMonitor, Reconstructions, Throughput
 from .data import MediaData
 from .module import TokenizerModule
@@ -89,12 +90,31 @@ def plain_attention() -> None:
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
+class TrainingCLI(LightningCLI):
+    """Lightning's, with terms of an objective that are left out: `null`, or of weight 0."""
+
+    def before_instantiate_classes(self) -> None:
+        """Forgets those terms, so that no network of theirs is built or downloaded."""
+        terms = self._get(self.config, "model").objective
+        terms.update({name: None for name, term in terms.items() if term is None or not term.weight})
+
+    def instantiate_classes(self) -> None:
+        """Raises an error of ours as it is: the parser wraps what happens inside an optional term."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, InputError):
+                cause = cause.__cause__
+            raise cause or error from None
+
+
 def cli(argv: Sequence[str], run: bool = True) -> LightningCLI:
     """The verb `argv[0]` with its options; without `run` only the options of `fit`, and everything built by them."""
     registry()
     for room in PACKAGES:  # what is imported can be named
         _classes(room)
-    return LightningCLI(
+    return TrainingCLI(
         TokenizerModule,
         MediaData,
         subclass_mode_data=True,

@@ -35,7 +35,7 @@ class TokenizerModule(lightning.LightningModule):
     Resuming also restores the random numbers of every process, so that a run with a break equals one without. Batches are
     counted over the ends of epochs, so that every step is of `accumulate` of them.
 
-    name, license: of the weights that come out. objective: losses by name. optimizer, schedule: of the tokenizer;
+    name, license: of the weights that come out. objective: losses by name, None for one that is left out. optimizer, schedule: of the tokenizer;
     adversary_optimizer (default: as optimizer) of the adversary, whose schedule begins when it starts. ema: decay of the
     averaged weights that are validated and exported; None for none. clip: largest gradient norm of each side. accumulate:
     batches a step. frozen: parts of the tokenizer that do not learn, e.g. ["encoder", "quantizer"]. initial: a weight folder to
@@ -46,7 +46,7 @@ class TokenizerModule(lightning.LightningModule):
         self,
         name: str,
         tokenizer: Tokenizer,
-        objective: Mapping[str, Term],
+        objective: Mapping[str, Term | None],
         optimizer: OptimizerCallable = torch.optim.AdamW,
         schedule: LRSchedulerCallable | None = None,
         adversary: Adversary | None = None,
@@ -113,8 +113,8 @@ class TokenizerModule(lightning.LightningModule):
         """Raises InputError, before the first step, for a precision in which two optimizers do not step as they should."""
         if stage == "fit" and self.trainer.precision not in PRECISIONS:
             raise InputError(
-                f"training in precision {self.trainer.precision} is not supported (16 bits need losses scaled, for two optimizers, "
-                f"and whole half-precision weights lose small steps); choose {' or '.join(PRECISIONS)}"
+                f"training in precision {self.trainer.precision} is not supported: float16 would need its losses scaled for two "
+                f"optimizers, and weights of 16 bits lose small steps; choose {' or '.join(PRECISIONS)}"
             )
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
@@ -148,8 +148,8 @@ class TokenizerModule(lightning.LightningModule):
         values = torch.stack(list(losses.values()))
         self._check(values.detach(), list(losses))
         strategy = self.trainer.strategy
-        alone = isinstance(strategy, ParallelStrategy) and not step_ends
-        with strategy.block_backward_sync() if alone else nullcontext():  # type: ignore[union-attr]
+        gathering = isinstance(strategy, ParallelStrategy) and not step_ends
+        with strategy.block_backward_sync() if gathering else nullcontext():  # type: ignore[attr-defined]
             self.manual_backward(values.sum() / self.accumulate)
 
     def _check(self, values: Tensor, names: list[str]) -> None:
@@ -252,7 +252,7 @@ def _given(tokenizer: Tokenizer, batch: Batch) -> dict[str, Any]:
 
 
 def _groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Matrices and kernels with the optimizer's weight decay, without it vectors, embeddings, and what a part calls `undecayed`."""
+    """Matrices and kernels with the optimizer's weight decay; vectors, embeddings, and what a part calls `undecayed`, without."""
     spared = {
         part.get_parameter(name)
         for part in module.modules()

@@ -22,7 +22,8 @@ class Term:
 
     loss: module that is called with `inputs`, in order. inputs: `output`, `media`, `latents` (before the quantizer), `quantized`
     (after), a loss of the quantizer (`commitment`, `codebook`, ...), a feature of the tokenizer (`semantic`), or an entry of the
-    batch (a teacher's name, `text`). A term of weight 0 is not computed: an ablation from the command line costs nothing.
+    batch (a teacher's name, `text`). A term of weight 0 is left out, and from a recipe its loss is not even built: an ablation from the
+    command line costs nothing, downloads included.
     """
 
     loss: nn.Module
@@ -33,9 +34,9 @@ class Term:
 class Objective(nn.ModuleDict):
     """Terms by name."""
 
-    def __init__(self, terms: Mapping[str, Term]):
-        super().__init__({name: term.loss for name, term in terms.items()})
-        self.terms = dict(terms)
+    def __init__(self, terms: Mapping[str, Term | None]):
+        self.terms = {name: term for name, term in terms.items() if term and term.weight}
+        super().__init__({name: term.loss for name, term in self.terms.items()})
 
     def forward(self, result: Reconstruction, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Weighted scalars by name. Raises InputError for an input that is not there."""
