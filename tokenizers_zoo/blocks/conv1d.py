@@ -22,17 +22,18 @@ def zero_past(x: Tensor, lengths: Tensor | None) -> Tensor:
     return x * (torch.arange(x.shape[-1], device=x.device) < lengths[:, None])[:, None]
 
 
-def pad(x: Tensor, lengths: Tensor | None, left: int, right: int, extra: Tensor | int, mode: PadMode) -> Tensor:
-    """Pads `left` and `right + extra` samples around each item; `extra` may differ by item ((B,) with `lengths`).
+def pad(x: Tensor, lengths: Tensor | None, left: int, right: int, stride: int, mode: PadMode) -> Tensor:
+    """Pads `left` and `right` samples around each item, and on the right what completes its last `stride`.
 
-    Reflection needs more samples than it mirrors: a shorter item is first continued by zeros until it has one more, and the
-    surplus at the end is cut again (facebookresearch/encodec, modules/conv.py).
+    The width follows from that of `x`, not from `lengths`, for which a GPU would have to be waited for. Reflection needs more
+    samples than it mirrors: a shorter item is first continued by zeros until it has one more, and the surplus at the end is cut
+    again (facebookresearch/encodec, modules/conv.py).
     """
     if lengths is None:
-        return _pad_alike(x, left, right + int(extra), mode)
+        return _pad_alike(x, left, right + -x.shape[-1] % stride, mode)
     total, end = x.shape[-1], lengths[:, None]
-    after = right + torch.as_tensor(extra, device=x.device).expand(len(x))[:, None]
-    source = torch.arange(-left, total + int(after.max()), device=x.device).expand(len(x), -1)  # of each padded sample
+    after = right + -end % stride
+    source = torch.arange(-left, total + right + -total % stride, device=x.device).expand(len(x), -1)  # of each padded sample
     if mode == "reflect":
         mirror = torch.maximum(end, after.clamp(min=left) + 1) - 1
         source = source.abs()
@@ -84,15 +85,12 @@ class Conv1d(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(B, C_in, T) -> (B, C_out, ceil(T / stride))."""
-        extra: Tensor | int
         if self.complete:
             after = None if lengths is None else -(-lengths // self.stride)
-            extra = -x.shape[-1] % self.stride if lengths is None else -lengths % self.stride
         else:
             after = None if lengths is None else (lengths + self.left + self.right - self.span) // self.stride + 1
-            extra = 0
         if self.span > 1 or self.stride > 1:
-            x = pad(x, lengths, self.left, self.right, extra, self.pad_mode)
+            x = pad(x, lengths, self.left, self.right, self.stride if self.complete else 1, self.pad_mode)
         x = self.conv(x)
         return (self.norm(x, after) if self.norm else x), after
 

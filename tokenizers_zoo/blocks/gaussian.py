@@ -18,10 +18,11 @@ class GaussianPosterior(Part):
         return mean, log_variance.clamp(-30, 20)
 
     def sample(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw, (B, N, dim)."""
+        """One draw, (B, N, dim). A generator of the CPU gives the same one for parameters on any device."""
         mean, log_variance = self.split(parameters)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        return mean + (0.5 * log_variance).exp() * noise
+        where = mean.device if generator is None else generator.device
+        noise = torch.randn(mean.shape, generator=generator, device=where, dtype=mean.dtype)
+        return mean + (0.5 * log_variance).exp() * noise.to(mean.device)
 
     def kl(self, parameters: Tensor) -> Tensor:
         """KL divergence from the standard normal in nats, summed over channels: float32 (B, N).
