@@ -66,11 +66,13 @@ class Tokens:
             raise TokenError(f"lengths must lie in 0..{codes.shape[-1]}, got {short(self.lengths.tolist())}")
         valid = self.mask[:, None]
         limits = torch.tensor(sizes, device=codes.device)[:, None]
-        if ((codes < 0) | (codes >= limits)).logical_and(valid).any():
+        outside, left = (codes < 0) | (codes >= limits), codes != PAD
+        if not torch.where(valid, outside, left).any():  # a GPU is waited for once
+            return
+        if outside.logical_and(valid).any():
             low, high = int(codes.min()), int(codes.max())
             raise TokenError(f"codes of {self.spec.name} must lie in [0, size) of their codebook, got {low}..{high}")
-        if (codes != PAD).logical_and(~valid).any():
-            raise TokenError(f"positions past an item's length must hold {PAD}; pass the right lengths")
+        raise TokenError(f"positions past an item's length must hold {PAD}; pass the right lengths")
 
     def _check_conditions(self) -> None:
         given = [*self.conditions, *(["text"] if self.text else [])]
