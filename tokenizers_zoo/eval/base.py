@@ -1,34 +1,57 @@
 """What a metric and a system are, and how items become a number."""
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..manifest import Row
 from ..media import Audio, Images
 
 RESAMPLES = 1000  # of the bootstrap
-Item = dict[str, Any]
+LOUD = 1e-4  # root mean square below which a clip counts as silent
+UNMEASURED = (ValueError, RuntimeError, OSError)  # what one item may raise at the cost of that item; ours are ValueErrors
+Item: TypeAlias = dict[str, Any]
+Outcome: TypeAlias = tuple[Audio | Images, Item] | Exception
 
 
 class System(ABC):
     """Something that turns media into bits and back: a tokenizer, a classical codec, or nothing at all.
 
-    name: of its row in the table. weights: a hash of them, empty where there are none. takes: columns of a manifest's row that
-    `roundtrip` takes besides media ("text").
+    name: of its row in the table. weights: a hash of them, empty where there are none. source: what it was opened by, a name or a
+    folder. takes: columns of a manifest's row that `roundtrip` takes besides media ("text"). sizes: entries of each codebook of
+    its codes, empty where there are none.
     """
 
     name: str
     weights: str = ""
+    source: str = ""
     takes: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
 
     @abstractmethod
     def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
         """One item -> what comes back, and what is known of the bits: `bits`, and of tokenizers `codes` (K, N)."""
+
+    def roundtrips(self, media: Sequence[Audio | Images], rows: Sequence[Row], seeds: Sequence[int]) -> list[Outcome]:
+        """`roundtrip` of several items, or the error of one in its place; by default one by one.
+
+        rows: the items' own, of which `takes` is taken. seeds: of each item's random numbers, so that an item comes back the same
+        whatever is beside it.
+        """
+        found: list[Outcome] = []
+        for one, row, seed in zip(media, rows, seeds, strict=True):
+            seed_all(seed)
+            try:
+                found.append(self.roundtrip(one, **{name: getattr(row, name) for name in self.takes}))
+            except UNMEASURED as error:
+                found.append(error)
+        return found
 
     def latents(self, item: Item) -> Tensor | None:
         """What the codes of an item stand for, (N, D); item: of `roundtrip`. None where there are no codes."""
@@ -51,14 +74,45 @@ class Measure:
 
 
 class Metric(Measure, ABC):
-    """A measure of decoded media against the original."""
+    """A measure of decoded media against the original: audio (S,) at the suite's rate, or pixels (3, H, W) in [0, 1].
+
+    An item's value depends on that item alone, whatever is beside it in a batch. Where an original is silent (`is_silent`) no
+    metric is asked; where the decoded side is, `silent` is asked and `item` never.
+    """
+
+    device = torch.device("cpu")  # where its networks run
+
+    def to(self, device: torch.device | str) -> None:
+        """Moves the networks among its attributes."""
+        self.device = torch.device(device)
+        for part in vars(self).values():
+            if isinstance(part, nn.Module):
+                part.to(self.device)
+
+    def prepare(self, originals: list[Tensor]) -> list[Any]:
+        """What is computed of originals once for all systems, e.g. their features; by default the originals themselves."""
+        return list(originals)
+
+    def items(self, prepared: list[Any], decoded: list[Tensor], rows: list[Row]) -> list[Item | InputError]:
+        """`item` of a batch, an InputError in the place of what cannot be measured; by default one by one."""
+        found: list[Item | InputError] = []
+        for triple in zip(prepared, decoded, rows, strict=True):
+            try:
+                found.append(self.item(*triple))
+            except InputError as error:
+                found.append(error)
+        return found
 
     @abstractmethod
-    def item(self, original: Tensor, decoded: Tensor, row: Row) -> Item:
-        """Of one item, audio (S,) at the suite's rate or pixels (3, H, W) in [0, 1]: numbers, texts, or arrays of a fixed size.
+    def item(self, original: Any, decoded: Tensor, row: Row) -> Item:
+        """Of one item, `original` as `prepare` made it: numbers, texts, or arrays of a fixed size.
 
         Raises InputError where the item cannot be measured; the item then has no value, and is counted.
         """
+
+    def silent(self, original: Any, row: Row) -> Item:
+        """Of an item that came back silent, in place of `item`. Raises InputError where silence has no such measure."""
+        raise InputError(f"{row.path} came back silent, which has no {type(self).__name__}")
 
 
 class TokenMetric(Measure, ABC):
@@ -69,12 +123,24 @@ class TokenMetric(Measure, ABC):
         """Of one item's latents (N, D), as `Metric.item`."""
 
 
+def is_silent(media: Tensor) -> bool:
+    """Whether a clip (S,) has a root mean square below `LOUD`; pictures never are."""
+    return media.ndim == 1 and float(media.double().square().mean().sqrt()) < LOUD
+
+
+def seed_all(seed: int) -> None:
+    """Python's, numpy's and torch's random numbers, on all devices."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def interval(values: Sequence[Any], statistic: Callable[..., Any] | None = None) -> dict[str, float]:
     """{value, low, high}: `statistic` (the mean) of numbers or rows, and its bootstrap quantiles at 2.5 % and 97.5 %."""
     table = np.asarray(values, dtype=np.float64)
     statistic = statistic or (lambda rows: rows.mean(axis=0))
-    random = np.random.default_rng(0)
-    draws = [float(statistic(table[random.integers(len(table), size=len(table))])) for _ in range(RESAMPLES)]
+    generator = np.random.default_rng(0)
+    draws = [float(statistic(table[generator.integers(len(table), size=len(table))])) for _ in range(RESAMPLES)]
     low, high = np.quantile(draws, [0.025, 0.975])
     return {"value": float(statistic(table)), "low": float(low), "high": float(high)}
 

@@ -13,9 +13,7 @@ from ..losses.spectral import LogMel
 from ..manifest import Row
 from ..teachers.base import RATE
 from ..teachers.recognizer import SpeechRecognizer
-from .base import Item, Metric, interval, need
-
-LOUD = 1e-4  # root mean square below which a clip counts as silent
+from .base import LOUD, Item, Metric, interval, need
 
 
 class STOI(Metric):
