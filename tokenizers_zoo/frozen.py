@@ -1,9 +1,12 @@
 """Networks that are looked through and never learn: judges, teachers, the eyes of a loss."""
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import Self, TypeVar
 
+import torch
 from torch import Tensor, nn
+
+Result = TypeVar("Result")
 
 
 class Frozen(nn.Module):
@@ -26,3 +29,20 @@ def feature_maps(network: nn.Module, taps: Sequence[str], x: Tensor) -> list[Ten
         for hook in hooks:
             hook.remove()
     return [maps[tap] for tap in taps]
+
+
+@torch.no_grad()
+def stacked(run: Callable[[Tensor], Iterable[Result]], inputs: Sequence[Tensor], size: int = 16) -> list[Result]:
+    """What `run` makes of each input, in their order; at most `size` inputs of one shape go through it at once.
+
+    run: (B, ...) -> B results. Nothing is padded: an input's result does not depend on what else there is.
+    """
+    alike: dict[torch.Size, list[int]] = {}
+    for index, tensor in enumerate(inputs):
+        alike.setdefault(tensor.shape, []).append(index)
+    results: dict[int, Result] = {}
+    for indices in alike.values():
+        for start in range(0, len(indices), size):
+            part = indices[start : start + size]
+            results |= zip(part, run(torch.stack([inputs[i] for i in part])), strict=True)
+    return [results[index] for index in range(len(inputs))]

@@ -77,7 +77,7 @@ def test_fid_agrees_with_torchmetrics(weights: str, pairs: list[tuple[Tensor, Te
     for side, real in zip(sides, (True, False), strict=True):
         other.update(side, real=real)
     found = metric.summary([{key: value[:3] for key, value in item.items()} for item in items])["fid"]
-    assert found["images"] == 5
+    assert found["items"] == 5
     assert found["value"] > 1e-3
     assert found["value"] == pytest.approx(float(other.compute()), rel=1e-6)
 

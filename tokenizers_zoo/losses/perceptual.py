@@ -89,9 +89,14 @@ class FeatureDistance(PerceptualDistance):
         maps = feature_maps(self.network, self.taps, self.normalised(255 * images))
         return [F.normalize(x, dim=1, eps=1e-6) for x in maps]
 
+    def distances(self, output: Tensor, target: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] -> the distance of each pair, (B,)."""
+        pairs = self.both_maps(output, target)
+        return torch.stack([(a - b).square().sum(1).mean((1, 2)) for a, b in pairs]).sum(0)
+
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> scalar."""
-        return torch.stack([(a - b).square().sum(1).mean() for a, b in self.both_maps(output, target)]).sum()
+        return self.distances(output, target).mean()
 
 
 @contextmanager
