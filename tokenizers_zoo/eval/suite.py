@@ -209,7 +209,8 @@ def summarise(items: list[Item], metrics: dict[str, Measure]) -> dict[str, Any]:
     for name, metric in metrics.items():
         results = [item[name] for item in measured if name in item]
         try:
-            values |= metric.summary(results) if results else {}
+            summary = metric.summary(results) if results else {}
+            values |= {key: value | {"unit": metric.unit, "better": metric.better} for key, value in summary.items()}
         except InputError as error:
             failures.append({"path": "all items", name: str(error)})
     if "codes" in measured[0]:
