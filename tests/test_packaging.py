@@ -33,6 +33,7 @@ def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     where = run("-c", "import tokenizers_zoo; print(tokenizers_zoo.__file__)", env=env)
     assert str(tmp_path / "site") in where
+    assert (tmp_path / "site/tokenizers_zoo/eval/report.html").is_file()
     listed = run("-m", "tokenizers_zoo", "list", env=env)
     assert [line.split()[0] for line in listed.splitlines()] == tz.list_tokenizers()
     for name, source, suffix in (

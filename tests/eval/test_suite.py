@@ -1,7 +1,6 @@
 """Whole evaluations of small sets: resumable, repeatable, and clear about what failed."""
 
 import inspect
-import json
 import re
 import sys
 from pathlib import Path
@@ -74,49 +73,6 @@ def test_presets_say_what_they_need(path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found.source
     with pytest.raises(tz.InputError, match=f"no network.*this suite needs {re.escape(found.needs)}"):
         found.build()
-
-
-def test_the_verb_evaluates_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    suite(SPEECH, tmp_path)
-    command = [
-        "eval",
-        "dm-codec-tiny",
-        "--suite",
-        str(tmp_path / "suite.yaml"),
-        "--data",
-        str(DATA / "speech.csv"),
-        "--limit",
-        "2",
-    ]
-    assert main([*command, "-o", str(tmp_path / "out")]) == 0
-    table = capsys.readouterr().out
-    assert table.startswith("| system | kbit/s | entropy-coded | mel_distance | stoi |")
-    assert "| original | 256 | - | 0.000" in table
-    assert "| dm-codec-tiny, 1 codebook | 0.5" in table
-    results = {r["system"]: r["values"] for r in json.loads((tmp_path / "out/results.json").read_text())}
-    assert results["original"]["stoi"]["value"] == pytest.approx(1.0)
-    assert results["dm-codec-tiny"]["stoi"]["value"] > results["dm-codec-tiny, 1 codebook"]["stoi"]["value"] > 0.5
-    assert len(results["dm-codec-tiny"]["codebooks"]["perplexity"]) == 8
-    assert (
-        400 < results["dm-codec-tiny"]["entropy_coded_per_second_or_pixel"] < results["dm-codec-tiny"]["bits_per_second_or_pixel"]
-    )
-    page = (tmp_path / "out/index.html").read_text()
-    assert page.count("<audio") == 2 + 4 + 4
-    assert "original/items/00000.wav" in page
-    assert page.count("<svg viewBox") == 2
-    assert (tmp_path / "out/dm-codec-tiny/items/00000.wav").exists()
-    before = (tmp_path / "out/results.json").read_bytes()
-    assert main([*command, "-o", str(tmp_path / "again")]) == 0
-    assert (tmp_path / "again/results.json").read_bytes() == before
-
-
-def test_a_report_without_originals_shows_what_there_is(tmp_path: Path) -> None:
-    suite(PHOTOS | {"baselines": []}, tmp_path)
-    command = ["eval", "titok-tiny", "--suite", str(tmp_path / "suite.yaml"), "--data", str(DATA), "-o", str(tmp_path / "out")]
-    assert main(command) == 0
-    page = (tmp_path / "out/index.html").read_text()
-    assert page.count("<img") == 3
-    assert "original" not in page.split("How these numbers came about")[0]
 
 
 def test_entropy_is_that_of_the_codes_frequencies() -> None:

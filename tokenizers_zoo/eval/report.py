@@ -1,51 +1,46 @@
 """Tables and a page to hear and see: made of results.json and rows.jsonl, never typed by hand."""
 
-import html
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from ..files import atomic_path
+from . import curves
 from .suite import Suite
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 1rem; color: #222; background: #fff }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
-th:first-child, td:first-child { position: sticky; left: 0; min-width: 7rem; padding-left: 0; background: #fff }
-th:first-child, td:first-child { text-align: left; white-space: normal }
-small { color: #666; overflow-wrap: anywhere }
-figure { display: inline-block; margin: .3rem 0; max-width: 25rem; vertical-align: top }
-figure img { width: 12rem; max-width: 50%; image-rendering: pixelated }
-audio { width: 18rem; max-width: 100%; display: block }
-svg { display: block; width: 100%; max-width: 34rem }
-pre { overflow-x: auto; background: #f6f6f6; padding: .7rem }
-"""
-LEFT, RIGHT, TOP, BOTTOM = 60, 345, 25, 180  # of a plot's values, in units that are pixels on a phone
+Results = list[dict[str, Any]]
+EACH = 2  # items shown of the lowest, of the middle and of the highest values
 
 
-def columns(results: list[dict[str, Any]]) -> list[str]:
+def columns(results: Results) -> list[str]:
     """Names of all measures, in the suite's order."""
-    names: list[str] = []
-    for result in results:
-        names += [k for k, v in result["values"].items() if isinstance(v, dict) and "value" in v and k not in names]
-    return names
+    names = [key for result in results for key, value in result["values"].items() if isinstance(value, dict) and "value" in value]
+    return list(dict.fromkeys(names))
 
 
-def table(results: list[dict[str, Any]], modality: str) -> str:
-    """Markdown: a row a system; rates, the entropy-coded one where there are codes, and means with 95 % intervals."""
-    names = columns(results)
-    scale, unit = (1000, "kbit/s") if modality == "audio" else (1, "bit/pixel")
+def table(results: Results, modality: str) -> str:
+    """Markdown: a row a system; rates, the entropy-coded one where there are codes, means with 95 % intervals; their origin."""
+    rows = [[cell.replace("|", "&#124;") for cell in row] for row in cells(results, modality)]
+    head, *rest = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *rest, "", origin(results)])
+
+
+def cells(results: Results, modality: str) -> list[list[str]]:
+    """The table's texts: a head, a row a system, and a last one of the items of each measure where these are known."""
+    names, (scale, unit) = columns(results), curves.RATES[modality]
     rates = {"bits_per_second_or_pixel": unit, "entropy_coded_per_second_or_pixel": "entropy-coded"}
     rates = {key: head for key, head in rates.items() if any(key in result["values"] for result in results)}
-    lines = [f"| system | {' | '.join([*rates.values(), *names])} |", "|---|" + "---|" * (len(rates) + len(names))]
+    rows = [["system", *rates.values(), *names]]
     for result in results:
         values = result["values"]
-        cells = [f"{values[key] / scale:.3g}" if key in values else "-" for key in rates]
-        cells += [_cell(values.get(name)) for name in names]
-        lines.append(f"| {result['system']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        bits = [f"{values[key] / scale:.3g}" if key in values else "-" for key in rates]
+        rows.append([result["system"], *bits, *(_cell(values.get(name)) for name in names)])
+    known = [[result["values"][name] for result in results if "items" in result["values"].get(name, {})] for name in names]
+    counts = [_range([value["items"] for value in values]) for values in known]
+    return [*rows, ["items", *("" for _ in rates), *counts]] if any(counts) else rows
 
 
 def _cell(value: dict[str, float] | None) -> str:
@@ -55,7 +50,25 @@ def _cell(value: dict[str, float] | None) -> str:
     return f"{round(value['value'], 3) + 0.0:.3f}{interval}"  # no -0.000
 
 
-def write_report(results: list[dict[str, Any]], folder: Path, suite: Suite) -> str:
+def _range(numbers: list[float]) -> str:
+    """The least and the greatest, once if they are the same."""
+    return " to ".join(dict.fromkeys(f"{round(number, 1):g}" for number in (min(numbers), max(numbers)))) if numbers else ""
+
+
+def origin(results: Results) -> str:
+    """Of how many items, how long, the numbers are, and with what they came about."""
+
+    def all_of(key: str) -> str:
+        return ", ".join(dict.fromkeys(str(result["how"][key]) for result in results))
+
+    lengths = [result["lengths"] for result in results if "lengths" in result]
+    size = f" of {_range([length[end] for length in lengths for end in ('least', 'greatest')])} s" if lengths else ""
+    items = _range([result["values"]["items"] for result in results])
+    torch = results[0]["how"]["versions"]["torch"]
+    return f"{items} items{size}, commit {all_of('commit')}, {all_of('machine')}, torch {torch}, seed {all_of('seed')}."
+
+
+def write_report(results: Results, folder: Path, suite: Suite) -> str:
     """Writes results.json, table.md and index.html into `folder`; returns the table."""
     text = table(results, suite.modality)
     files = {"results.json": json.dumps(results, indent=1), "table.md": text, "index.html": page(results, folder, suite)}
@@ -65,100 +78,89 @@ def write_report(results: list[dict[str, Any]], folder: Path, suite: Suite) -> s
     return text
 
 
-def page(results: list[dict[str, Any]], folder: Path, suite: Suite) -> str:
-    """HTML: the table, a plot a measure, items of each system with their media in `folder`, and how it came about."""
-    text = table(results, suite.modality)
-    parts = [f"<h1>Evaluation</h1><div class=wide>{_html_table(text)}</div>"]
-    parts += [_plot(results, name, suite.modality) for name in columns(results)]
-    parts += [_items(result, folder, suite) for result in results]
-    how = html.escape(json.dumps(results[0]["how"], indent=1))
-    parts.append(f"<h2>How these numbers came about</h2><pre>{how}</pre>")
-    head = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
-    return f"{head}<title>Evaluation</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>"
+def page(results: Results, folder: Path, suite: Suite) -> str:
+    """HTML: the table, a plot a measure, the same items of every system in `folder`, what is missing, and how it came about."""
+    head, *rows = cells(results, suite.modality)
+    plots = {name: curves.plot(results, name, suite.modality) for name in columns(results)}
+    environment = jinja2.Environment(
+        autoescape=True,  # names and captions are anyone's
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        modality=suite.modality,
+        head=head,
+        rows=rows,
+        origin=origin(results),
+        plots={name: curves.svg(figure) for name, figure in plots.items() if figure},
+        missing=missing(results),
+        how=json.dumps(results[0]["how"], indent=1),
+        **examples(results, folder, suite),
+    )
 
 
-def _html_table(text: str) -> str:
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+def examples(results: Results, folder: Path, suite: Suite) -> dict[str, Any]:
+    """Items with the lowest, middle and highest values of the first tokenizer, and the same of every system, originals first.
 
-    def line(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
-
-
-def _plot(results: list[dict[str, Any]], name: str, modality: str) -> str:
-    """Rate against one measure, a dot a system, as SVG; the uncompressed originals are a line."""
-    scale, unit = (1000, "kbit/s") if modality == "audio" else (1, "bit/pixel")
-    values = {
-        r["system"]: (r["values"]["bits_per_second_or_pixel"] / scale, r["values"][name]["value"])
-        for r in results
-        if name in r["values"]
-    }
-    original = values.pop("original", None)
-    if len(values) < 2:
-        return ""
-    spread = [v for _, v in values.values()]
-    if original and not 0 < max(*spread, original[1]) - min(*spread, original[1]) < 3 * (max(spread) - min(spread)):
-        original = None  # it would press all others together
-    rates, heights = [rate for rate, _ in values.values()], [v for _, v in [*values.values(), *([original] if original else [])]]
-
-    def at(value: float, axis: list[float], start: int, end: int) -> int:
-        return round(start + (end - start) * (value - min(axis)) / ((max(axis) - min(axis)) or 1))
-
-    def text(x: int, y: int, words: str, anchor: str = "start") -> str:
-        return f"<text x={x} y={y} text-anchor={anchor}>{html.escape(words)}</text>"
-
-    marks = [f"<path d='M{LEFT - 8} {TOP}V{BOTTOM + 8}H{RIGHT}' fill=none stroke='#bbb'/>", text(200, 218, unit, "middle")]
-    marks += [text(at(rate, rates, LEFT, RIGHT), 205, f"{rate:.3g}", "middle") for rate in (min(rates), max(rates))]
-    marks += [text(LEFT - 12, at(v, heights, BOTTOM, TOP) + 4, f"{v:.3g}", "end") for v in (min(heights), max(heights))]
-    if original:
-        level = at(original[1], heights, BOTTOM, TOP)
-        marks += [
-            f"<path d='M{LEFT} {level}H{RIGHT}' stroke=gray stroke-dasharray=4 />",
-            text(200, level - 4, "original", "middle"),
+    The measure is the suite's first that some item has of all systems; where there is none, the number of bits.
+    """
+    systems = sorted(results, key=lambda result: result["system"] != "original")
+    runs = [_rows(folder / result["folder"]) for result in systems]
+    judge = next((i for i, result in enumerate(systems) if result["weights"]), -1)
+    for measure in (*suite.metrics, "bits"):
+        values = [[_number(row.get(measure)) for row in rows] for rows in runs]
+        common = [index for index, item in enumerate(zip(*values, strict=True)) if None not in item]
+        if common:
+            break
+    ranked = sorted(common, key=lambda index: values[judge][index] or 0.0)
+    if len(ranked) > 3 * EACH:
+        middle = (len(ranked) - EACH) // 2
+        ranked = [*ranked[:EACH], *ranked[middle : middle + EACH], *ranked[-EACH:]]
+    items = []
+    for index in ranked:
+        sides = [
+            {
+                "system": result["system"],
+                "file": _media(folder, result["folder"], index),
+                "value": f"{values[run][index]:.3f}",
+                "heard": _text(runs[run][index], "heard"),
+            }
+            for run, result in enumerate(systems)
         ]
-    for system, (rate, value) in values.items():
-        x, y = at(rate, rates, LEFT, RIGHT), at(value, heights, BOTTOM, TOP)
-        inward = (x - 7, "end") if x > 200 else (x + 7, "start")
-        marks += [f"<circle cx={x} cy={y} r=4 fill='#06c'/>", text(inward[0], y + 4, system, inward[1])]
-    return f"<h3>{html.escape(name)}</h3><svg viewBox='0 0 370 225' font-size=12>{''.join(marks)}</svg>"
+        row = runs[judge][index]
+        items.append({"name": Path(row["path"]).name, "text": _text(row, "text"), "sides": sides})
+    return {"measure": measure, "judge": systems[judge]["system"], "items": items}
 
 
-def _items(result: dict[str, Any], folder: Path, suite: Suite) -> str:
-    """The two lowest, middle and highest items by the first measure that items have, and what could not be measured."""
-    rows = [json.loads(line) for line in (folder / result["folder"] / "rows.jsonl").read_text().splitlines()]
-    measure = next((k for row in rows for k, v in row.items() if k in suite.metrics and _number(v) is not None), None)
-    ranked = sorted((_number(row[measure]) or 0.0, index) for index, row in enumerate(rows) if measure and measure in row)
-    middle = len(ranked) // 2
-    chosen = {"lowest": ranked[:2], "median": ranked[middle : middle + 2], "highest": ranked[-2:]}
-    parts = [f"<h2>{html.escape(result['system'])}</h2>"]
-    if result["folder"] != "original" and (folder / "original").is_dir():
-        parts.append("<p>The original, then what was decoded.</p>")
-    for label, items in (chosen if len(ranked) > 5 else {"": ranked}).items():
-        for value, index in items:
-            words = html.escape(f"{Path(rows[index]['path']).name} {_heard(rows[index])}")
-            caption = f"<figcaption>{label} {measure} {value:.3f}<br><small>{words}</small></figcaption>"
-            parts.append(f"<figure>{_media(folder, result['folder'], index, suite)}{caption}</figure>")
-    if result["failures"]:
-        reasons = [(Path(f["path"]).name, "; ".join(v for k, v in f.items() if k != "path")) for f in result["failures"]]
-        listed = "".join(f"<li>{html.escape(f'{name}: {reason}')}</li>" for name, reason in reasons)
-        parts.append(f"<details><summary>not measured: {len(reasons)}</summary><ul>{listed}</ul></details>")
-    return "".join(parts)
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
 
 
 def _number(value: Any) -> float | None:
-    numbers = [v for v in value.values() if isinstance(v, float)] if isinstance(value, dict) else []
-    return numbers[0] if numbers else None
+    """What an item has of a measure: its first finite number."""
+    numbers = value.values() if isinstance(value, dict) else [value]
+    return next((number for number in numbers if isinstance(number, float) and math.isfinite(number)), None)
 
 
-def _heard(row: dict[str, Any]) -> str:
-    texts = [v["heard"] for v in row.values() if isinstance(v, dict) and "heard" in v]
-    return f"heard: {texts[0]}" if texts else ""
+def _text(row: dict[str, Any], key: str) -> str:
+    """What a recogniser heard, or should have heard."""
+    return next((value[key] for value in row.values() if isinstance(value, dict) and key in value), "")
 
 
-def _media(folder: Path, system: str, index: int, suite: Suite) -> str:
-    """The original and the decoded item, where the originals were part of the run."""
-    suffix = "wav" if suite.modality == "audio" else "png"
-    tag = "<audio controls preload=none src='{}'></audio>" if suffix == "wav" else "<img loading=lazy src='{}'>"
-    files = [f"{side}/items/{index:05d}.{suffix}" for side in dict.fromkeys(("original", system))]
-    return "".join(tag.format(html.escape(file)) for file in files if (folder / file).exists())
+def _media(folder: Path, system: str, index: int) -> str:
+    """An item's file, as the page names it; empty if there is none."""
+    files = [folder / f"{system}/items/{index:05d}.{suffix}" for suffix in ("wav", "png")]
+    return next((file.relative_to(folder).as_posix() for file in files if file.exists()), "")
+
+
+def missing(results: Results) -> dict[tuple[str, str, str], str]:
+    """Of what could not be measured: item, measure and reason; and of which systems."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for result in results:
+        lost = [(Path(item["path"]).name, *pair) for item in result["failures"] for pair in item.items() if pair[0] != "path"]
+        lost += [("all items", *pair) for pair in result.get("not_measured", {}).items()]
+        for reason in lost:
+            found.setdefault(reason, []).append(result["system"])
+    return {reason: "all" if len(names) == len(results) else "; ".join(names) for reason, names in found.items()}
