@@ -1,10 +1,16 @@
 """Teachers on random models of every kind, alignment of text, the feature cache, recognisers."""
 
+import contextlib
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from conftest import DATA
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from trainers.models import language_model, recognizer, speech_model
 from trainers.runs import audio_data
 from transformers import WhisperFeatureExtractor
@@ -14,6 +20,7 @@ from tokenizers_zoo.teachers.cache import FeatureCache
 from tokenizers_zoo.teachers.recognizer import SpeechRecognizer
 from tokenizers_zoo.teachers.speech import SpeechTeacher
 from tokenizers_zoo.teachers.text import TextTeacher, spread, voiced
+from tokenizers_zoo.trainers.audio_data import AudioData
 
 CLIP = DATA / "sense_and_sensibility_0880.wav"
 
@@ -91,6 +98,159 @@ def test_a_teacher_runs_once_a_clip(tmp_path: Path) -> None:
     past = cache.crop(CLIP, "text", 2.9, 0.5)
     assert torch.equal(past[-1], past[-2])
     assert cache.path(CLIP, "other text") != cache.path(CLIP, "text")
+
+
+@pytest.mark.parametrize("kind", ["hubert", "large", "whisper"])
+def test_clips_side_by_side_are_as_alone(kind: str, tmp_path: Path) -> None:
+    teacher = SpeechTeacher(speech_model(tmp_path, kind), -1)
+    assert teacher.masked == (kind != "hubert")
+    waves = [torch.randn(samples) * 0.1 for samples in (16000, 9876, 16000, 12345, 200)]
+    passes = []
+    counted = teacher.whisper.encoder.layers[0] if teacher.whisper else teacher.model
+    counted.register_forward_pre_hook(lambda *_: passes.append(1))
+    for together, wave in zip(teacher.batch(waves, [""] * 5), waves, strict=True):
+        alone = teacher(wave)
+        assert together.shape == alone.shape
+        torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    assert len(passes) == 5 + (5 if kind == "hubert" else 1)
+
+
+def test_texts_side_by_side_are_as_alone(tmp_path: Path) -> None:
+    waves = [torch.randn(samples) for samples in (16000, 9876, 30000)]
+    for alignment in ("spread", "padded"):
+        teacher = TextTeacher(language_model(tmp_path), alignment=alignment)
+        texts = ["one", "a longer text", "x"]
+        for together, wave, text in zip(teacher.batch(waves, texts), waves, texts, strict=True):
+            torch.testing.assert_close(together, teacher(wave, text), rtol=1e-4, atol=1e-5)
+        assert teacher.cut == 0
+
+
+def test_a_text_beyond_the_model_is_cut_and_counted(tmp_path: Path) -> None:
+    teacher = TextTeacher(language_model(tmp_path / "model"), -1)
+    assert teacher(torch.randn(16000), "a " * 600).shape == (50, 16)  # the model has 512 places
+    assert teacher.cut == 1
+    teacher.cut = 0
+    with pytest.warns(UserWarning, match="1 of 2 texts were longer than their teacher takes"):
+        FeatureCache(teacher, tmp_path / "cache").fill([(CLIP, "a " * 600), (CLIP, "a")])
+
+
+@pytest.mark.parametrize("kind", ["hubert", "whisper"])
+@pytest.mark.parametrize("seconds", [30, 31, 75.013])
+def test_long_clips_are_heard_in_windows(kind: str, seconds: float, tmp_path: Path) -> None:
+    teacher = SpeechTeacher(speech_model(tmp_path, kind), -1)
+    wave = torch.randn(round(seconds * 16000)) * 0.1
+    features = teacher(wave)
+    assert len(features) == (-(len(wave) // 160 // -2) if kind == "whisper" else (len(wave) - 400) // 320 + 1)
+    whole = [teacher(wave[start : start + 480_000 + (80 if kind == "hubert" else 0)]) for start in range(0, len(wave), 480_000)]
+    torch.testing.assert_close(features, torch.cat(whole)[: len(features)], rtol=1e-4, atol=1e-4)
+
+
+def test_identities_follow_from_content(tmp_path: Path) -> None:
+    """The same model elsewhere is the same teacher; one that was replaced in place is another, as is another tokenizer."""
+    first = SpeechTeacher(speech_model(tmp_path / "a", "hubert"))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert SpeechTeacher(str(tmp_path / "b")).identity == first.identity
+    weights = load_file(tmp_path / "a/model.safetensors")
+    name = next(name for name in weights if name.endswith("layer_norm.weight"))
+    weights[name][0] += 0.01
+    save_file(weights, tmp_path / "a/model.safetensors", {"format": "pt"})
+    assert SpeechTeacher(str(tmp_path / "a")).identity != first.identity
+    options = tmp_path / "b/preprocessor_config.json"
+    options.write_text(options.read_text().replace('"do_normalize": true', '"do_normalize": false'))
+    assert SpeechTeacher(str(tmp_path / "b")).identity != first.identity
+    texts = TextTeacher(language_model(tmp_path / "c"))
+    words = tmp_path / "c/tokenizer.json"
+    words.write_text(words.read_text().replace('"x": 28', '"x": 27').replace('"w": 27', '"w": 28'))
+    assert TextTeacher(str(tmp_path / "c")).identity != texts.identity
+    assert TextTeacher(str(tmp_path / "c"), alignment="padded").identity != TextTeacher(str(tmp_path / "c")).identity
+
+
+def test_replaced_weights_give_new_features(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(CLIP.read_bytes())
+
+    def features() -> torch.Tensor:
+        cache = FeatureCache(SpeechTeacher(str(tmp_path / "model")), tmp_path / "cache")
+        cache.fill([(tmp_path / "a.wav", "")])
+        return cache.crop(tmp_path / "a.wav", "", 0.0, 1.0)
+
+    speech_model(tmp_path / "model", "hubert")
+    before = features()
+    assert torch.equal(features(), before)
+    weights = {k: v + 0.1 for k, v in load_file(tmp_path / "model/model.safetensors").items()}
+    save_file(weights, tmp_path / "model/model.safetensors", {"format": "pt"})
+    assert not torch.equal(features(), before)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_crop_reads_its_own_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FeatureCache(SpeechTeacher(speech_model(tmp_path / "model", "hubert")), tmp_path / "cache")
+    cache.fill([(CLIP, "")])
+    whole = load_file(cache.path(CLIP, ""))["features"].float()
+    for start, seconds in ((0.0, 0.5), (1.23, 0.5), (-0.3, 0.5), (2.8, 0.5), (-0.5, 4.0)):
+        index = torch.arange(round(start * 50), round(start * 50) + round(seconds * 50)).clamp(0, len(whole) - 1)
+        assert torch.equal(cache.crop(CLIP, "", start, seconds), whole[index])
+    read = []
+
+    class Slice:
+        def __init__(self, stored: Any):
+            self.stored = stored
+
+        def get_shape(self) -> list[int]:
+            return self.stored.get_shape()
+
+        def __getitem__(self, part: slice) -> torch.Tensor:
+            read.append(part)
+            return self.stored[part]
+
+    class Opened(contextlib.ExitStack):
+        def __init__(self, *args: Any):
+            super().__init__()
+            self.file = self.enter_context(safe_open(*args))
+
+        def get_slice(self, name: str) -> Slice:
+            return Slice(self.file.get_slice(name))
+
+    monkeypatch.setattr("tokenizers_zoo.teachers.cache.safe_open", Opened)
+    cache.crop(CLIP, "", 1.0, 0.5)
+    assert read == [slice(50, 75)]
+    cache.path(CLIP, "").write_bytes(b"torn")
+    with pytest.raises(tz.InputError, match=r"is damaged .* remove it"):
+        cache.crop(CLIP, "", 0.0, 0.5)
+    with pytest.raises(tz.InputError, match=r"0880\.wav: a teacher could not hear all of it"):
+        cache.crop(CLIP, "other", 0.0, 0.5)
+
+
+def test_teachers_run_where_training_does_and_processes_share_the_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes of one machine, then one of each of two machines that have a folder of their own."""
+    teacher = SpeechTeacher(speech_model(tmp_path / "model", "hubert"))
+    for name in "abcde":
+        (tmp_path / f"{name}.wav").write_bytes(CLIP.read_bytes())
+    filled: list[tuple[int, set[str], str]] = []
+    monkeypatch.setattr(
+        FeatureCache, "fill", lambda self, clips, device: filled.append((rank, {clip.stem for clip, _ in clips}, str(device)))
+    )
+    for devices in (2, 1):
+        filled.clear()
+        for rank in (0, 1):
+            data = AudioData(str(tmp_path), 16000, teachers={"speech": teacher}, cache=str(tmp_path / "cache"))
+            barriers: list[str] = []
+            strategy = SimpleNamespace(root_device=torch.device("meta"), barrier=barriers.append)
+            local = rank if devices == 2 else 0
+            data.trainer = SimpleNamespace(
+                global_rank=rank, world_size=2, local_rank=local, num_devices=devices, strategy=strategy
+            )
+            data.prepare_data()
+            data.setup("fit")
+            assert len(barriers) == 3 - devices
+        shares = {0: set("ace"), 1: set("bd")}
+        whole = [] if devices == 2 else [set("abcde")]
+        assert filled == [(rank, part, "meta") for rank in (0, 1) for part in [shares[rank], *whole]]
+
+
+def test_teachers_have_names_of_their_own() -> None:
+    for name in ("text", "media"):
+        with pytest.raises(tz.InputError, match=f"a batch has {name} itself: give the teacher '{name}' another name"):
+            AudioData(str(DATA), 16000, teachers={name: torch.nn.Identity()})  # type: ignore[dict-item]
 
 
 def test_batches_carry_features(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ CONVOLUTIONS = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_po
 
 
 def speech_model(folder: Path, kind: str) -> str:
-    """A HuBERT, wav2vec 2.0 or Whisper of width 16 in `folder`."""
+    """A HuBERT (as base or "large"), wav2vec 2.0 or Whisper of width 16 in `folder`."""
     torch.manual_seed(0)
     if kind == "whisper":
         sizes = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
@@ -28,8 +28,9 @@ def speech_model(folder: Path, kind: str) -> str:
         AutoModel.from_config(transformers.WhisperConfig(**sizes)).save_pretrained(folder)
         transformers.WhisperFeatureExtractor().save_pretrained(folder)
     else:
-        config = {"hubert": transformers.HubertConfig, "wav2vec2": transformers.Wav2Vec2Config}[kind]
-        AutoModel.from_config(config(**SMALL, **CONVOLUTIONS)).save_pretrained(folder)
+        config = transformers.Wav2Vec2Config if kind == "wav2vec2" else transformers.HubertConfig
+        large = {"feat_extract_norm": "layer", "do_stable_layer_norm": True} if kind == "large" else {}
+        AutoModel.from_config(config(**SMALL, **CONVOLUTIONS, **large)).save_pretrained(folder)
         transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
     return str(folder)
 

@@ -1,6 +1,7 @@
 """What a teacher is: a frozen model that gives features of one clip."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from ..frozen import Frozen
+from ..weights import fingerprint
 
 RATE = 16000  # Hz: every speech model of the field listens at this rate
 
@@ -16,16 +18,32 @@ RATE = 16000  # Hz: every speech model of the field listens at this rate
 class Teacher(Frozen, ABC):
     """One clip (mono, 16 kHz) and its text -> features (T, dim) at `frame_rate` frames a second.
 
-    identity: what a feature cache is keyed by: model, layer, and whatever else changes the features.
+    identity: what a feature cache is keyed by: weights, layer, and whatever else changes the features (see `identity_of`).
+    cut: how many texts were too long.
     """
 
     dim: int
     frame_rate: float = 50.0
     identity: str
+    cut: int = 0
 
     @abstractmethod
     def forward(self, waveform: Tensor, text: str) -> Tensor:
         """Samples (S,) in [-1, 1] at 16 kHz, and what is said in them -> features (T, dim)."""
+
+    def batch(self, waveforms: Sequence[Tensor], texts: Sequence[str]) -> list[Tensor]:
+        """Features of each of several clips, as `forward` gives them; one after the other where a model cannot tell padding."""
+        return [self(waveform, text) for waveform, text in zip(waveforms, texts, strict=True)]
+
+
+def identity_of(model: Any, front: str, **options: Any) -> str:
+    """What the features of a model of transformers depend on: its weights, its config, what stands before it (as JSON) and ours.
+
+    It follows from content alone: the same for a copy in another folder, another one where a file was replaced.
+    """
+    config = {k: str(v) for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
+    digest = fingerprint(model.state_dict(), {"config": config, "front": front})
+    return " ".join([model.config.model_type, digest, *(f"{key} {value}" for key, value in options.items())])
 
 
 def open_model(auto: Any, path: str, **options: Any) -> Any:

@@ -1,11 +1,15 @@
 """Features of a teacher on disk: a teacher hears every clip once, whatever the number of epochs and runs."""
 
 import hashlib
+import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -14,37 +18,78 @@ from ..files import atomic_path
 from ..media import as_audio
 from .base import RATE, Teacher
 
+TOGETHER = 8  # clips that a teacher hears at a time, of like length
+
+Clip = tuple[Path, str]  # a file, and what is said in it
+
 
 class FeatureCache:
-    """One float16 file a clip, below `folder`, named after teacher, text and file (path, size, time of change)."""
+    """One float16 file a clip, below `folder`, named after teacher (its content), text and clip (path, size, time of change).
+
+    Several processes may fill one folder: files appear whole. A cache that was pickled reads alone.
+    """
 
     def __init__(self, teacher: Teacher, folder: str | Path):
         self.teacher, self.folder = teacher, Path(folder)
+        self.identity, self.frame_rate = teacher.identity, teacher.frame_rate
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the teacher."""
+        return {k: v for k, v in self.__dict__.items() if k != "teacher"}
 
     def path(self, clip: Path, text: str) -> Path:
         """Where a clip's features are."""
         stat = clip.stat()
-        words = [self.teacher.identity, text, str(clip.resolve()), str(stat.st_size), str(stat.st_mtime_ns)]
-        return self.folder / f"{hashlib.sha256('|'.join(words).encode()).hexdigest()[:32]}.safetensors"
+        words = [self.identity, text, str(clip.resolve()), str(stat.st_size), str(stat.st_mtime_ns)]
+        return self.folder / f"{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]}.safetensors"
 
-    def fill(self, clips: Sequence[tuple[Path, str]]) -> None:
-        """Computes what is missing; clips that cannot be read are left out, training will report them."""
-        missing = [(clip, text) for clip, text in clips if clip.exists() and not self.path(clip, text).exists()]
-        for clip, text in tqdm(missing, desc=f"features of {self.teacher.identity}", disable=not missing or None):
+    def fill(self, clips: Sequence[Clip], device: torch.device | str = "cpu") -> None:
+        """Computes what is missing, on `device`; clips that cannot be read are left out, training will report them."""
+        missing = [clip for clip in dict.fromkeys(clips) if clip[0].exists() and not self.path(*clip).exists()]
+        missing.sort(key=lambda clip: clip[0].stat().st_size)
+        if not missing:
+            return
+        self.teacher.to(device)
+        with tqdm(total=len(missing), desc=f"features of {self.identity}", disable=None) as bar:
+            for start in range(0, len(missing), TOGETHER):
+                chosen = missing[start : start + TOGETHER]
+                self._hear(chosen, device)
+                bar.update(len(chosen))
+        self.teacher.to("cpu")
+        if self.teacher.cut:
+            warnings.warn(f"{self.teacher.cut} of {len(missing)} texts were longer than their teacher takes: cut", stacklevel=2)
+            self.teacher.cut = 0
+
+    def _hear(self, clips: list[Clip], device: torch.device | str) -> None:
+        heard, waveforms = [], []
+        for clip in clips:
             try:
-                waveform = as_audio(clip, RATE).waveform[0, 0]
+                waveforms.append(as_audio(clip[0], RATE).waveform[0, 0].to(device))
+                heard.append(clip)
             except InputError:
                 continue
-            features = self.teacher(waveform.to(next(self.teacher.parameters()).device), text)
-            with atomic_path(self.path(clip, text)) as temporary:
+        if len(heard) == 1:
+            found = [self.teacher(waveforms[0], heard[0][1])]
+        else:
+            found = self.teacher.batch(waveforms, [text for _, text in heard]) if heard else []
+        for clip, features in zip(heard, found, strict=True):
+            with atomic_path(self.path(*clip)) as temporary:
                 save_file({"features": features.to("cpu", torch.float16).contiguous()}, temporary)
 
     def crop(self, clip: Path, text: str, start: float, seconds: float) -> Tensor:
-        """`seconds` of a clip's features from `start` on, (seconds * frame_rate, dim).
+        """`seconds` of a clip's features from `start` on, (seconds * frame_rate, dim); nothing else is read.
 
-        Before its start and past its end the features nearest to it repeat.
+        Before its start and past its end the features nearest to it repeat. Raises InputError where the features are missing.
         """
-        features = load_file(self.path(clip, text))["features"].float()
-        first, count = round(start * self.teacher.frame_rate), round(seconds * self.teacher.frame_rate)
-        index = torch.arange(first, first + count).clamp(0, len(features) - 1)
-        return features[index]
+        first, count = round(start * self.frame_rate), round(seconds * self.frame_rate)
+        path = self.path(clip, text)
+        try:
+            with safe_open(path, "pt") as file:
+                stored = file.get_slice("features")
+                index = torch.arange(first, first + count).clamp(0, stored.get_shape()[0] - 1)
+                low, high = int(index[0]), int(index[-1]) + 1
+                return stored[low:high].float()[index - low]
+        except FileNotFoundError as error:
+            raise InputError(f"{clip}: a teacher could not hear all of it, or it has changed since; check the file") from error
+        except SafetensorError as error:
+            raise InputError(f"{path} is damaged ({error}); remove it, the next run makes it again") from error

@@ -1,5 +1,6 @@
 """Language models as teachers: what is said, spread over the frames of the clip."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from .base import RATE, Teacher, open_model, pick
+from .base import RATE, Teacher, identity_of, open_model, pick
 
 
 class TextTeacher(Teacher):
@@ -28,21 +29,38 @@ class TextTeacher(Teacher):
         self.words = open_model(AutoTokenizer, path)
         self.dim = self.model.config.hidden_size
         self.layer, self.alignment = layer, alignment
-        self.longest = self.model.config.max_position_embeddings
-        self.identity = f"{path} layer {layer} {alignment}"
+        self.longest = min(self.model.config.max_position_embeddings, self.words.model_max_length)
+        backend = getattr(self.words, "backend_tokenizer", None)
+        front = backend.to_str() if backend else str(sorted(self.words.get_vocab().items()))
+        self.identity = identity_of(self.model, front, layer=layer, alignment=alignment)
 
-    @torch.no_grad()
     def forward(self, waveform: Tensor, text: str) -> Tensor:
         """Samples (S,) and their transcript -> (ceil(S / 320), dim). Raises InputError for an empty transcript."""
-        if not text.strip():
+        return self.batch([waveform], [text])[0]
+
+    @torch.no_grad()
+    def batch(self, waveforms: Sequence[Tensor], texts: Sequence[str]) -> list[Tensor]:
+        """Several clips. A text of more word pieces than the model (padded: or the clip) has places for is cut and counted."""
+        if not all(text.strip() for text in texts):
             raise InputError("a clip has no text: fill the manifest's text column (trainers/transcribe.py does)")
-        frames = -(-len(waveform) * int(self.frame_rate) // RATE)
-        padding = {"padding": "max_length", "max_length": min(frames, self.longest)} if self.alignment == "padded" else {}
-        inputs = self.words(text.lower(), truncation=True, return_tensors="pt", **padding).to(waveform.device)
-        vectors = pick(list(self.model(**inputs, output_hidden_states=True).hidden_states), self.layer)[0]
+        frames = [-(-len(waveform) * int(self.frame_rate) // RATE) for waveform in waveforms]
+        rows = []
+        for text, count in zip(texts, frames, strict=True):
+            limit = min(count, self.longest) if self.alignment == "padded" else self.longest
+            self.cut += len(self.words(text.lower(), verbose=False)["input_ids"]) > limit
+            padding = "max_length" if self.alignment == "padded" else False
+            rows.append(self.words(text.lower(), truncation=True, max_length=limit, padding=padding))
+        inputs = self.words.pad(rows, return_tensors="pt").to(waveforms[0].device)  # what one row lacks its mask leaves out
+        states = pick(list(self.model(**inputs, output_hidden_states=True).hidden_states), self.layer)
+        ids = [row["input_ids"] for row in rows]
+        vectors = [state[: len(own)] for state, own in zip(states, ids, strict=True)]
+        return [self._aligned(*item) for item in zip(vectors, ids, waveforms, frames, strict=True)]
+
+    def _aligned(self, vectors: Tensor, ids: list[int], waveform: Tensor, frames: int) -> Tensor:
+        """A vector for each word piece -> one for each frame."""
         if self.alignment == "padded":
             return F.pad(vectors.T[None], (0, frames - len(vectors)), mode="replicate")[0].T
-        pieces = self.words.convert_ids_to_tokens(inputs["input_ids"][0].tolist())
+        pieces = self.words.convert_ids_to_tokens(ids)
         return vectors[spread([len(piece.removeprefix("##")) for piece in pieces[1:-1]], *voiced(waveform, frames), frames)]
 
 

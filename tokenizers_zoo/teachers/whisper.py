@@ -56,13 +56,21 @@ class WhisperEncoder(Frozen):
         self.mel = WhisperLogMel(model.config.num_mel_bins)
         self.dim = model.config.d_model
 
-    def states(self, mel: Tensor) -> list[Tensor]:
-        """All hidden states (B, T / 2, dim) of log-mels (B, n_mels, T); the last is normalised, as the decoder gets it."""
-        x = F.gelu(self.encoder.conv1(mel))
+    def states(self, mel: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
+        """All hidden states (B, T / 2, dim) of log-mels (B, n_mels, T); the last is normalised, as the decoder gets it.
+
+        lengths: int64 (B,), where items are shorter than T; up to there (lengths / 2, rounded up) states are those of each alone.
+        """
+        x, mask = F.gelu(self.encoder.conv1(mel)), None
+        if lengths is not None:
+            there = torch.arange(mel.shape[-1], device=mel.device) < lengths[:, None]
+            x = x * there[:, None]  # the zeros that the next convolution finds beyond the end of an item alone
+            mask = torch.zeros(there[:, None, None, ::2].shape, device=x.device, dtype=x.dtype)
+            mask = mask.masked_fill(~there[:, None, None, ::2], -torch.inf)
         x = F.gelu(self.encoder.conv2(x)).transpose(1, 2)
         states = [x + self.encoder.embed_positions.weight[: x.shape[1]]]
         for layer in self.encoder.layers:
-            states.append(layer(states[-1], None))
+            states.append(layer(states[-1], mask))
         return [*states[:-1], self.encoder.layer_norm(states[-1])]
 
     def forward(self, waveform: Tensor, batch_floor: bool = False) -> Tensor:

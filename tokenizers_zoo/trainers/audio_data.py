@@ -1,7 +1,7 @@
 """Random seconds of speech, with the features of teachers."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -73,8 +73,7 @@ class AudioData(MediaData):
     data: manifest or folder. sample_rate: Hz; other rates are resampled. loudness: dBFS (root mean square) that each crop is
     brought to, None leaves it. gain: each crop is made up to this many dB softer or louder; a peak never exceeds 1. teachers:
     by the name that their features have in a batch; they run once a clip, into the folder `cache`. A batch has `media` (B, 1,
-    S), `text` (what is said, unless a teacher has that name), and (B, T, D) a teacher. Validation takes `valid_seconds` from the
-    start of each clip.
+    S), `text` (what is said), and (B, T, D) a teacher. Validation takes `valid_seconds` from the start of each clip.
     """
 
     suffixes = SUFFIXES["audio"]
@@ -98,15 +97,33 @@ class AudioData(MediaData):
         super().__init__(data, batch_size, workers, seed, valid_items, max_unreadable)
         self.sample_rate, self.seconds, self.valid_seconds = sample_rate, seconds, valid_seconds
         self.loudness, self.gain = loudness, gain
+        for name in {"media", "text"} & (teachers or {}).keys():
+            raise InputError(f"a batch has {name} itself: give the teacher {name!r} another name, e.g. 'language'")
         folder = Path(cache).expanduser()
         self.caches = {name: FeatureCache(teacher, folder) for name, teacher in (teachers or {}).items()}
 
     def prepare_data(self) -> None:
-        """Lets the teachers hear what they have not heard yet. They are not needed in memory afterwards."""
-        if self.caches:
-            rows = self.rows("train") + self.fixed_rows("valid")
+        """Lets the teachers hear what they have not heard yet, where no trainer will (see `setup`)."""
+        if not self.trainer:
+            self._fill("fit", "cpu", [(0, 1)])
+
+    def setup(self, stage: str) -> None:
+        """The same in a run: on its device, a share by each process. They are not needed in memory afterwards."""
+        trainer = self.trainer
+        if trainer and self.caches:
+            # the second time each machine completes its own folder, if it is not that of all
+            shares = dict.fromkeys([(trainer.global_rank, trainer.world_size), (trainer.local_rank, trainer.num_devices)])
+            self._fill(stage, trainer.strategy.root_device, shares)
+
+    def _fill(self, stage: str, device: torch.device | str, shares: Iterable[tuple[int, int]]) -> None:
+        rows = self.rows("train") if stage == "fit" else []
+        rows = self.rows("test") if stage == "test" else rows + self.fixed_rows("valid")
+        clips = list(dict.fromkeys((row.path, row.text) for row in rows))
+        for rank, world in shares:
             for cache in self.caches.values():
-                cache.fill([(row.path, row.text) for row in rows])
+                cache.fill(clips[rank::world], device)
+            if self.trainer:
+                self.trainer.strategy.barrier("features")
 
     def rows(self, split: str) -> list[Row]:
         """Files of a split; where no file is for validation, those of the test."""
