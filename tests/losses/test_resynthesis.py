@@ -76,3 +76,37 @@ def test_gradients_reach_the_semantic_path_alone(variant: str, tmp_path: Path) -
     assert {k.split(".")[0] for k in touched} == {"encoder", "quantizer", "auxiliary"}
     assert not any("acoustic" in k for k in touched)
     assert not any(p.requires_grad for p in teacher.parameters())
+
+
+class Heard(nn.Module):
+    """A teacher that gives back what it hears, and remembers it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.floors: list[bool] = []
+
+    def forward(self, waveform: Tensor, batch_floor: bool = False) -> Tensor:
+        self.floors.append(batch_floor)
+        return 1 * waveform.bfloat16() if len(waveform) == 1 else 1 * waveform
+
+
+@pytest.mark.parametrize("as_released", [False, True])
+def test_both_sides_are_heard_at_16_khz(as_released: bool) -> None:
+    """Each from its own rate, with a gradient to the resynthesis alone, features compared in float32."""
+    teacher, seconds = Heard(), torch.arange(24000) / 24000
+    fast = torch.sin(2 * torch.pi * 440 * seconds)[None, None].expand(2, 1, -1).clone().requires_grad_()
+    slow = torch.sin(2 * torch.pi * 440 * seconds[:8000] * 3)[None, None].expand(2, 1, -1).clone().requires_grad_()
+    options = {"sample_rate": 8000, "resynthesis_rate": 24000, "as_released": as_released}
+    loss = ResynthesisDistillation(teacher, **options)(fast, slow)
+    assert loss < 1e-3  # the same tone
+    assert ResynthesisDistillation(teacher, **options)(fast, 0 * slow).item() == pytest.approx(
+        0.5 / (30 if as_released else 1), rel=0.01
+    )
+    assert teacher.floors == 2 * [False, as_released]
+    assert torch.autograd.grad(loss, fast, retain_graph=True)[0].abs().sum() > 0
+    with pytest.raises(RuntimeError, match="not have been used"):
+        torch.autograd.grad(loss, slow)
+    equal = ResynthesisDistillation(teacher, as_released=as_released)(fast[:1], 0.5 * fast[:1])
+    assert equal.dtype == torch.float32
+    default = ResynthesisDistillation(teacher)
+    assert (default.rates, default.as_released, default.distance) == ((16000, 16000), False, nn.functional.mse_loss)
