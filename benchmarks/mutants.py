@@ -48,6 +48,7 @@ PAIRS = ("min max", "amin amax", "any all", "sum mean", "argmin argmax", "mse_lo
 PAIRS += ("no_grad enable_grad", "append remove", "startswith endswith", "ceil floor", "square sqrt", "zeros_like ones_like")
 QUIET = ("-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")  # plugins are there already
 SWAPS = {a: b for pair in PAIRS for a, b in (pair.split(), pair.split()[::-1])}
+LIBRARIES = {"F", "torch", "np", "math"}
 SYMMETRIC = {"min", "max", "mse_loss", "l1_loss", "add", "cosine_similarity", "logaddexp"}
 DROPPED = {"detach", "float", "abs", "sqrt", "square", "log", "log10", "exp", "clamp", "relu", "logsigmoid", "normalize", "pad"}
 DROPPED |= {"eval", "train", "requires_grad_", "sorted", "flatten", "reversed", "resample", "transpose", "int", "round", "lower"}
@@ -61,9 +62,9 @@ def changes(node: Any) -> Iterator[tuple[Any, str]]:
             if type(op) in OPERATORS:
                 yield node, f"({text(a)}) {OPERATORS[type(op)]} ({text(b)})"
         case ast.BoolOp(op, values):
-            yield from ((node, " and ".join(f"({text(v)})" for v in values)),) if isinstance(op, ast.Or) else ()
-            yield from ((node, " or ".join(f"({text(v)})" for v in values)),) if isinstance(op, ast.And) else ()
-            yield from ((value, str(isinstance(op, ast.And))) for value in values)
+            word, neutral = (" or ", "True") if isinstance(op, ast.And) else (" and ", "False")
+            yield node, word.join(f"({text(value)})" for value in values)
+            yield from ((value, neutral) for value in values)
         case ast.Compare(a, [op], [b]):
             yield from ((node, f"{text(a)} {other.replace('_', ' ')} {text(b)}") for other in COMPARISONS[type(op)].split())
         case ast.UnaryOp(ast.Not() | ast.USub(), x):
@@ -79,12 +80,7 @@ def changes(node: Any) -> Iterator[tuple[Any, str]]:
             if word in SWAPS:
                 yield function, re.sub(r"\w+$", SWAPS[word], text(function))
             if word in DROPPED:
-                own = isinstance(function, ast.Attribute) and getattr(function.value, "id", "") not in (
-                    "F",
-                    "torch",
-                    "np",
-                    "math",
-                )
+                own = isinstance(function, ast.Attribute) and getattr(function.value, "id", "") not in LIBRARIES
                 yield from ((node, text(x)) for x in ([function.value] if own else args[:1]))
             if len(args) == 2 and word not in SYMMETRIC:
                 yield node, text(ast.Call(function, args[::-1], keywords))
@@ -97,9 +93,7 @@ def changes(node: Any) -> Iterator[tuple[Any, str]]:
         case ast.comprehension(_, _, tests):
             yield from ((test, "True") for test in tests)
         case ast.Slice(lower, upper):
-            yield from (
-                (bound, f"{text(bound)} + 1") for bound in (lower, upper) if bound and not isinstance(bound, ast.Constant)
-            )
+            yield from ((x, f"{text(x)} + 1") for x in (lower, upper) if x and not isinstance(x, ast.Constant))
         case ast.AugAssign() | ast.Expr(ast.Call()) if not text(node).startswith("super().__init__"):
             yield node, "pass"
         case ast.Assign([ast.Name(target)], value) if any(getattr(n, "id", "") == target for n in ast.walk(value)):
@@ -223,7 +217,7 @@ def tried(mutant: dict[str, Any], room: str, seen: dict[str, Any], slow: float, 
     file.write_text(mutant["source"])
     os.utime(file, (begun := time.time_ns() % 10**9, begun))  # a time of its own, for Python keeps bytecode by time and size
     try:
-        result = run(sorted({name.split("::")[0] for name in tests}), Order(room, tests), 3 * spent + 20)
+        result = run(sorted({name.split("::")[0] for name in tests}), Order(room, tests), 4 * spent + 40)
     finally:
         file.write_text(original)
     kept = {name: value for name, value in mutant.items() if name != "source"}
