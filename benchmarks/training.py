@@ -58,7 +58,7 @@ def build(name: str, folder: Path) -> tuple[TokenizerModule, dict[str, torch.Ten
         return module, {"media": torch.rand(data["batch_size"], 3, data["image_size"], data["image_size"])}
     samples = int(data["seconds"] * data["sample_rate"])
     features = torch.randn(2, data["batch_size"], samples // 320, 384)
-    return module, {"media": torch.randn(data["batch_size"], 1, samples) * 0.1, "speech": features[0], "text": features[1]}
+    return module, {"media": torch.randn(data["batch_size"], 1, samples) * 0.1, "speech": features[0], "language": features[1]}
 
 
 class Steps:

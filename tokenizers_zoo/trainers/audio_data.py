@@ -73,7 +73,8 @@ class AudioData(MediaData):
     data: manifest or folder. sample_rate: Hz; other rates are resampled. loudness: dBFS (root mean square) that each crop is
     brought to, None leaves it. gain: each crop is made up to this many dB softer or louder; a peak never exceeds 1. teachers:
     by the name that their features have in a batch; they run once a clip, into the folder `cache`. A batch has `media` (B, 1,
-    S), `text` (what is said), and (B, T, D) a teacher. Validation takes `valid_seconds` from the start of each clip.
+    S), `text` (what is said), and (B, T, D) a teacher, which cannot have one of these names. Validation takes `valid_seconds`
+    from the start of each clip.
     """
 
     suffixes = SUFFIXES["audio"]
@@ -97,8 +98,8 @@ class AudioData(MediaData):
         super().__init__(data, batch_size, workers, seed, valid_items, max_unreadable)
         self.sample_rate, self.seconds, self.valid_seconds = sample_rate, seconds, valid_seconds
         self.loudness, self.gain = loudness, gain
-        for name in {"media", "text"} & (teachers or {}).keys():
-            raise InputError(f"a batch has {name} itself: give the teacher {name!r} another name, e.g. 'language'")
+        if taken := {"media", "text"} & (teachers or {}).keys():
+            raise InputError(f"a batch has {' and '.join(sorted(taken))} of its own; give the teacher another name (language)")
         folder = Path(cache).expanduser()
         self.caches = {name: FeatureCache(teacher, folder) for name, teacher in (teachers or {}).items()}
 

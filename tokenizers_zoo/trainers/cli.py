@@ -16,7 +16,6 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from ..assembly import choices, registry
-from ..errors import InputError
 from .callbacks import CodebookMonitor, Reconstructions, Throughput
 from .data import MediaData
 from .module import TokenizerModule
@@ -99,14 +98,14 @@ class TrainingCLI(LightningCLI):
         terms.update({name: None for name, term in terms.items() if term is None or not term.weight})
 
     def instantiate_classes(self) -> None:
-        """Raises an error of ours as it is: the parser wraps what happens inside an optional term."""
+        """Raises what went wrong as it is: the parser wraps what happens inside a term that may be null."""
         try:
             super().instantiate_classes()
         except ValueError as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, InputError):
+            cause: BaseException = error
+            while type(cause) is ValueError and cause.__cause__:
                 cause = cause.__cause__
-            raise cause or error from None
+            raise cause from None
 
 
 def cli(argv: Sequence[str], run: bool = True) -> LightningCLI:

@@ -35,7 +35,7 @@ class TokenizerModule(lightning.LightningModule):
     Resuming also restores the random numbers of every process, so that a run with a break equals one without. Batches are
     counted over the ends of epochs, so that every step is of `accumulate` of them.
 
-    name, license: of the weights that come out. objective: losses by name, None for one that is left out. optimizer, schedule: of the tokenizer;
+    name, license: of the weights that come out. objective: losses by name (or None). optimizer, schedule: of the tokenizer;
     adversary_optimizer (default: as optimizer) of the adversary, whose schedule begins when it starts. ema: decay of the
     averaged weights that are validated and exported; None for none. clip: largest gradient norm of each side. accumulate:
     batches a step. frozen: parts of the tokenizer that do not learn, e.g. ["encoder", "quantizer"]. initial: a weight folder to

@@ -15,6 +15,8 @@ from ..errors import InputError
 from ..losses.adversarial import FeatureMatching, LeCam
 from ..tokenizer import Reconstruction
 
+TAKEN = frozenset({"adversarial", "matching", "discriminator", "total"})  # what a trainer adds to the terms
+
 
 @dataclass
 class Term:
@@ -22,8 +24,8 @@ class Term:
 
     loss: module that is called with `inputs`, in order. inputs: `output`, `media`, `latents` (before the quantizer), `quantized`
     (after), a loss of the quantizer (`commitment`, `codebook`, ...), a feature of the tokenizer (`semantic`), or an entry of the
-    batch (a teacher's name, `text`). A term of weight 0 is left out, and from a recipe its loss is not even built: an ablation from the
-    command line costs nothing, downloads included.
+    batch (a teacher's name, `text`). A term of weight 0 is left out, and of a recipe its loss is not built: an
+    ablation from the command line costs nothing, no download either.
     """
 
     loss: nn.Module
@@ -35,16 +37,24 @@ class Objective(nn.ModuleDict):
     """Terms by name."""
 
     def __init__(self, terms: Mapping[str, Term | None]):
+        """Raises InputError for a name that a trainer gives to something else."""
+        if taken := sorted(TAKEN & terms.keys()):
+            raise InputError(f"a term cannot be called {', '.join(taken)}: the logs have this name already; choose another")
         self.terms = {name: term for name, term in terms.items() if term and term.weight}
         super().__init__({name: term.loss for name, term in self.terms.items()})
 
     def forward(self, result: Reconstruction, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Weighted scalars by name. Raises InputError for an input that is not there."""
-        known: dict[str, Any] = {**batch, "latents": result.latents, **result.features}
-        if result.output is not None:
-            known["output"] = result.output
-        if result.quantized is not None:
-            known |= {"quantized": result.quantized.latents, **result.quantized.losses}
+        """Weighted scalars by name. Raises InputError for an input that is not there, or of which there are two."""
+        quantized = result.quantized
+        own = {"output": result.output, "latents": result.latents, "quantized": quantized and quantized.latents}
+        known: dict[str, Any] = dict(batch)
+        for what in (own, result.features, quantized.losses if quantized else {}):
+            if twice := sorted(known.keys() & what.keys()):
+                raise InputError(
+                    f"two inputs of the losses are called {', '.join(twice)}: what the tokenizer gives has this name; give the "
+                    f"teacher, or whatever else brings it, another one"
+                )
+            known |= {name: value for name, value in what.items() if value is not None}
         terms = {name: term for name, term in self.terms.items() if term.weight}
         with torch.autocast(result.latents.device.type, enabled=False):
             return {name: term.weight * term.loss(*_collect(name, term.inputs, known)) for name, term in terms.items()}
