@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         argv = _imported(argv)
         if argv and argv[0] in parser.TRAINING:
-            return verbs.train(argv)  # Lightning has its own way of stopping
+            with _terminable():
+                return verbs.train(argv)
         args = parser.build().parse_args(argv)
         with _terminable():
             verbs.check_options(args)

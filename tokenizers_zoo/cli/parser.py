@@ -83,8 +83,11 @@ def build() -> argparse.ArgumentParser:
     judge.add_argument("--device", default="cpu", help="torch device of the tokenizers")
     judge.add_argument("-o", "--output", type=Path, required=True, help="folder")
     export = verb("export", verbs.export, "a training checkpoint -> a weight folder of ours")
-    export.add_argument("checkpoint", type=Path)
+    export.add_argument("checkpoint", type=Path, help="a file, or a folder: the newest last.ckpt below it")
     export.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    export.add_argument(
+        "--name", default="", help="of what comes out (default: the recipe's); for an ablation, a name of its own"
+    )
     export.add_argument("--raw", action="store_true", help="the last weights instead of their moving average")
     export.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="of the file")
     return parser

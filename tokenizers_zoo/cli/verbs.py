@@ -118,7 +118,7 @@ def export(args: argparse.Namespace) -> int:
     """A training checkpoint to a weight folder of ours."""
     from ..trainers.export import export as write
 
-    tokenizer = write(args.checkpoint, args.output, not args.raw, getattr(torch, args.dtype))
+    tokenizer = write(args.checkpoint, args.output, not args.raw, getattr(torch, args.dtype), args.name)
     print(f"{args.output}: {tokenizer.name}; load it with tokenizers_zoo.load({str(args.output)!r})")
     return 0
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import Tensor
 
 from ..pictures import grid, spectrogram
@@ -13,6 +14,16 @@ from ..tokenizer import Reconstruction
 from .data import Batch
 
 LISTED = 16  # codebooks that are logged one by one
+
+
+class Bar(TQDMProgressBar):
+    """Progress with the step, the loss, and the loss on validation."""
+
+    def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
+        """What stands behind the bar, besides what the module logs with `prog_bar`."""
+        shown = {name: trainer.callback_metrics.get(f"{name}/total") for name in ("train", "valid")}
+        losses = {f"{name}/total": f"{float(value):.4g}" for name, value in shown.items() if value is not None}
+        return {"step": trainer.global_step, **losses, **trainer.progress_bar_metrics}
 
 
 class CodebookMonitor(lightning.Callback):

@@ -1,5 +1,6 @@
 """What a run says of itself beside its weights: README.md, filled in by the run, and the curves that it logged."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ from ..tokenizer import Tokenizer
 Curves = dict[str, dict[int, float]]  # values of each scalar by step
 
 
-def write_card(tokenizer: Tokenizer, checkpoint: dict[str, Any], averaged: bool, logs: Path, folder: Path) -> None:
-    """README.md and curves.png in `folder`, of a run whose TensorBoard files lie below `logs`; a card that is there is kept.
+def write_card(tokenizer: Tokenizer, checkpoint: dict[str, Any], averaged: bool, logs: Iterable[Path], folder: Path) -> None:
+    """README.md and curves.png in `folder`; a card that is there is kept.
 
-    averaged: whether the weights are the moving average.
+    averaged: whether the weights are the moving average. logs: folders with TensorBoard files of the run, in their order.
     """
-    curves, hours = read_logs(logs)
+    curves, hours = read_logs(file for log in logs for file in sorted(log.rglob("events.out.tfevents.*")))
     if curves:
         draw(curves, folder / "curves.png")
     if not (folder / "README.md").exists():
@@ -41,13 +42,16 @@ def card(tokenizer: Tokenizer, checkpoint: dict[str, Any], averaged: bool, hours
     return "\n".join(lines)
 
 
-def read_logs(folder: Path) -> tuple[Curves, float]:
-    """Every loss and codebook measure that TensorBoard files below `folder` hold, and the hours that they span without pauses."""
+def read_logs(files: Iterable[Path]) -> tuple[Curves, float]:
+    """Every loss and codebook measure that TensorBoard files hold, and the hours that they span without pauses.
+
+    Of a step that two files have, the later one's.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     curves: Curves = {}
     seconds = 0.0
-    for file in sorted(folder.rglob("events.out.tfevents.*")):
+    for file in files:
         events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
         for name in events.Tags()["scalars"]:
             scalars = events.Scalars(name)

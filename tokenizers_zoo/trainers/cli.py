@@ -2,32 +2,40 @@
 
 import importlib
 import inspect
+import logging
 import os
 import pkgutil
 import re
-import sys
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import chain
+from pathlib import Path
 from typing import Any, NoReturn
 
+import lightning
 import torch
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from ..assembly import choices, registry
-from .callbacks import CodebookMonitor, Reconstructions, Throughput
+from .callbacks import Bar, CodebookMonitor, Reconstructions, Throughput
+from .checkpoints import Checkpoints, last_checkpoint
 from .data import MediaData
 from .module import TokenizerModule
+from .resume import Resume
 
 PACKAGES = ("losses", "discriminators", "teachers", "trainers")
 HARMLESS = (  # remarks on what is meant so, most of them Lightning's
+    "LightningCLI's args parameter",  # that the process has options of its own: the same ones, which it starts others with
+    ".*LeafSpec",  # deprecated by torch, used by Lightning
     ".*in eval mode at the start of training",  # averaged weights, frozen parts, teachers
     "Using ModelCheckpoint with manual optimization",  # that its checkpoints hold what a step made
     ".*does not have many workers",
     ".*smaller than the logging interval",
     ".*returned a view tensor",  # FSDP2's, of the output, which nothing changes in place
 )
+LIGHTNINGS = ("best", "hpc", "registry")  # words for a checkpoint that Lightning finds
 DEFAULTS = {
     "use_distributed_sampler": False,  # our own shares the draws among processes
     "check_val_every_n_epoch": None,  # validation goes by steps
@@ -73,14 +81,19 @@ def _classes(room: str) -> set[str]:
 
 def run(argv: Sequence[str]) -> None:
     """Runs a training verb: no checkpoint is unpickled, harmless remarks are left out, CPUs use plain attention."""
-    sys.argv = sys.argv[:1]  # LightningCLI warns when it is given options while the process has some of its own
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # a checkpoint to resume from is never unpickled
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's to mend
     if not torch.cuda.is_available():
         plain_attention()
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message)
-    cli(argv)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
+    try:
+        cli(argv)
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning makes an exit code of 1
+            raise end.__context__ from None
+        raise
 
 
 def plain_attention() -> None:
@@ -89,11 +102,38 @@ def plain_attention() -> None:
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
-class TrainingCLI(LightningCLI):
-    """Lightning's, with terms of an objective that are left out: `null`, or of weight 0."""
+class Command(LightningCLI):
+    """Lightning's verbs with our callbacks; a folder as --ckpt_path stands for the newest last.ckpt below it.
+
+    Terms of an objective are left out by `null`, or by weight 0.
+    """
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds --checkpoints.every."""
+        parser.add_class_arguments(Checkpoints, "checkpoints")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Finds the checkpoint; "last" is that of the newest run below trainer.default_root_dir."""
+        super().parse_arguments(parser, args)
+        options = self.config.get(str(self.config.get("subcommand")), {})
+        path = options.get("ckpt_path")
+        if path and path not in LIGHTNINGS:
+            options.ckpt_path = str(last_checkpoint((options.trainer.default_root_dir or ".") if path == "last" else path))
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
+        """Adds callbacks of this run alone."""
+        options = self._get(self.config_init, "trainer")
+        path = self._get(self.config_init, "ckpt_path")
+        checkpoint = Path(path) if path and path not in LIGHTNINGS else None
+        callbacks = [CodebookMonitor(), Throughput(), Reconstructions(), Resume(checkpoint)]
+        if options.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in options.callbacks or ()):
+            callbacks.append(Bar())
+        if options.enable_checkpointing is not False:
+            callbacks.append(self._get(self.config_init, "checkpoints"))
+        return super().instantiate_trainer(callbacks=[*(options.callbacks or ()), *callbacks], **kwargs)
 
     def before_instantiate_classes(self) -> None:
-        """Forgets those terms, so that no network of theirs is built or downloaded."""
+        """Forgets terms that are left out, so that no network of theirs is built or downloaded."""
         terms = self._get(self.config, "model").objective
         terms.update({name: None for name, term in terms.items() if term is None or not term.weight})
 
@@ -113,14 +153,14 @@ def cli(argv: Sequence[str], run: bool = True) -> LightningCLI:
     registry()
     for room in PACKAGES:  # what is imported can be named
         _classes(room)
-    return TrainingCLI(
+    return Command(
         TokenizerModule,
         MediaData,
         subclass_mode_data=True,
         parser_class=Parser,
         seed_everything_default=0,
         auto_configure_optimizers=False,
-        trainer_defaults=DEFAULTS | {"callbacks": [CodebookMonitor(), Throughput(), Reconstructions()]},  # of this run alone
+        trainer_defaults=DEFAULTS,
         save_config_kwargs={"overwrite": True},
         args=list(argv),
         run=run,

@@ -11,22 +11,34 @@ from ..errors import WeightsError
 from ..tokenizer import Tokenizer
 from ..weights import load_strict
 from .card import write_card
+from .checkpoints import FOLDER, last_checkpoint
 
 AVERAGE = "ema.module."  # what the names of averaged weights begin with in a checkpoint
 
 
-def export(checkpoint: str | Path, folder: str | Path, averaged: bool = True, dtype: torch.dtype | None = None) -> Tokenizer:
+def export(
+    checkpoint: str | Path, folder: str | Path, averaged: bool = True, dtype: torch.dtype | None = None, name: str = ""
+) -> Tokenizer:
     """Writes the tokenizer of a `tokenizers-zoo fit` checkpoint, without adversary and optimizer, and its card; returns it.
 
-    averaged: the moving average of the weights where the run kept one. Raises WeightsError for anything else than such a
-    checkpoint.
+    checkpoint: a file, or a folder, which stands for the newest last.ckpt below it. averaged: the moving average of the weights
+    where the run kept one. name: of what comes out, where it is no longer what the recipe names. Raises WeightsError for anything
+    else than such a checkpoint.
     """
-    content = read_checkpoint(checkpoint)
+    path = last_checkpoint(checkpoint)
+    content = read_checkpoint(path)
+    content["assembly"] |= {"name": name} if name else {}
     averaged = averaged and any(key.startswith(AVERAGE) for key in content["state_dict"])
     tokenizer = trained(content, averaged)
     tokenizer.save_pretrained(folder, dtype)
-    write_card(tokenizer, content, averaged, Path(checkpoint).parent, Path(folder))
+    write_card(tokenizer, content, averaged, logs_of(content, path), Path(folder))
     return tokenizer
+
+
+def logs_of(content: dict[str, Any], path: Path) -> list[Path]:
+    """Where the run of a checkpoint and those that it went on from have logged; for one that was moved, the folder it lies in."""
+    told = [Path(folder) for folder in content.get("fit", {}).get("logs", [])]
+    return [folder for folder in told if folder.is_dir()] or [path.parent.parent if path.parent.name == FOLDER else path.parent]
 
 
 def trained(checkpoint: dict[str, Any], averaged: bool) -> Tokenizer:
@@ -42,7 +54,7 @@ def trained(checkpoint: dict[str, Any], averaged: bool) -> Tokenizer:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint of a training run, opened with weights_only. Raises WeightsError for other files."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such checkpoint") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
