@@ -23,10 +23,7 @@ def filled(text: str) -> str:
     def one(match: re.Match[str]) -> str:
         files = [json.loads((ROOT / f"eval/results/{name}.json").read_text()) for name in match[2].split()]
         results = list({result["system"]: result for file in files for result in file}.values())
-        commits = ", ".join(dict.fromkeys(result["how"]["commit"] for result in results))
-        items, how = results[0]["values"]["items"], results[0]["how"]
-        line = f"{items} items, commit {commits}, {how['machine']}, torch {how['versions']['torch']}."
-        return f"{match[1]}\n{table(results, how['suite']['modality'])}\n\n{line}\n\n{match[3]}"
+        return f"{match[1]}\n{table(results, results[0]['how']['suite']['modality'])}\n\n{match[3]}"
 
     return MARK.sub(one, text)
 

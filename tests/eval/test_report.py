@@ -166,7 +166,7 @@ def test_the_original_is_a_line_where_it_presses_nothing_together(value: float, 
     results = [result("original", 256000.0, value), result("a", 1000.0, 0.5), result("b", 2000.0, 0.7)]
     figure = curves.plot(results, "stoi", "audio")
     assert ("original" in [line.get_label() for line in figure.axes[0].get_lines()]) == drawn
-    assert (f"The original's {value:g} is outside" in figure.get_suptitle()) == (not drawn)
+    assert (f"The original lies outside, at {value:g}." in figure.get_suptitle()) == (not drawn)
     assert figure.axes[0].get_xlim()[1] < 10  # its rate is not on the axis
 
 
@@ -208,7 +208,18 @@ def test_items_without_a_common_measure_are_shown_by_their_bits(tmp_path: Path) 
     assert page.texts["h3"] == ["clip0.wav", "clip1.wav"]
     assert page.texts["small"][-4:] == ["bits 800.000"] * 4
     failed = [{"path": "x.wav", "failures": {"all": "broken"}}] * 2
-    assert "h3" not in written(tmp_path / "none", [result("a"), result("b")], [failed, rows([0.5, 0.4])]).texts
+    assert "h3" not in written(tmp_path / "none", [result("a")], [failed]).texts
+
+
+def test_a_system_that_fails_hides_no_other(tmp_path: Path) -> None:
+    broken = result("broken", values={"items": 0})
+    failed = [{"path": f"/far/clip{i}.wav", "failures": {"all": "broken"}} for i in range(2)]
+    page = written(tmp_path, [broken, result("a"), result("b")], [failed, rows([0.5, 0.4]), rows([0.6, None])])
+    assert page.texts["h3"] == ["clip0.wav"]
+    assert page.texts["figcaption"] == ["broken", "a", "b"]
+    assert page.texts["small"][-2:] == ["stoi 0.500", "stoi 0.600"]
+    assert page.texts["th"][3] == "broken"
+    assert len(page.tags["img"]) == 1
 
 
 def test_texts_that_were_said_and_heard(tmp_path: Path) -> None:
@@ -259,18 +270,21 @@ def test_what_was_not_measured_is_listed_with_its_reason(tmp_path: Path) -> None
     silent = {"path": "silent.wav", "stoi": "is silent"}
     results = [
         result("a", failures=[silent, {"path": "x.wav", "all": "is broken", "wer": "no text"}], not_measured={"pesq": "no gcc"}),
-        result("b", failures=[silent], not_measured={"pesq": "no gcc"}),
+        result("b", failures=[silent], not_measured={"pesq": "no gcc"}, notes=["few codes"]),
     ]
+    for found in results:
+        found["left_out"] = [{"path": "hush.wav", "original": "the original is silent"}]
     assert report.missing(results) == {
         ("silent.wav", "stoi", "is silent"): "all",
         ("x.wav", "all", "is broken"): "a",
         ("x.wav", "wer", "no text"): "a",
+        ("hush.wav", "original", "the original is silent"): "all",
         ("all items", "pesq", "no gcc"): "all",
+        ("all items", "rates", "few codes"): "b",
     }
     page = written(tmp_path, results, [rows([0.5])] * 2)
-    listed = page.texts["td"][-16:]
-    assert listed[:4] == ["silent.wav", "stoi", "is silent", "all"]
-    assert listed[-4:] == ["all items", "pesq", "no gcc", "all"]
+    assert page.texts["td"][-24:-20] == ["silent.wav", "stoi", "is silent", "all"]
+    assert page.texts["td"][-4:] == ["all items", "rates", "few codes", "b"]
     assert "Not measured" not in written(tmp_path, [result("a")], [rows([0.5])]).texts["h2"]
 
 

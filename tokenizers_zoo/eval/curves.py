@@ -11,12 +11,12 @@ import numpy as np
 
 from .base import need
 
-matplotlib, figures, ticker = (need(f"matplotlib{part}") for part in ("", ".figure", ".ticker"))
+matplotlib, figures, ticker = need("matplotlib"), need("matplotlib.figure"), need("matplotlib.ticker")
 
-WIDTH, LEAST, AROUND, LINE = 360, 250, 100, 14  # points: a phone's width; least height; title, axis and ticks; a line of a name
+WIDTH, LEAST, AROUND, LINE = 360, 250, 110, 15  # points: a phone's width; least height; title, axis and ticks; a line of a name
 RATES = {"audio": (1000, "kbit/s"), "image": (1, "bit/pixel")}  # what bits a second or pixel are divided by, and the unit
 STYLE = {
-    "font.size": 10,
+    "font.size": 11,
     "figure.dpi": 72,  # a pixel is a point
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -80,7 +80,7 @@ def plot(results: list[dict[str, Any]], measure: str, modality: str) -> Any:
             if max(*values, level) - min(*values, level) <= 3 * (max(values) - min(values)):
                 axes.axhline(level, color="#666", linestyle="--", linewidth=1, label="original")
             else:
-                about += f"\nThe original's {level:.4g} is outside."
+                about += f"\nThe original lies outside, at {level:.4g}."
         figure.suptitle(about, x=0.01, horizontalalignment="left")
         ratio = max(points).rate / min(points).rate if min(points).rate > 0 else 1
         if ratio > 8:
@@ -99,7 +99,7 @@ def _title(results: list[dict[str, Any]], measure: str) -> str:
     known = next(result["values"][measure] for result in results if measure in result["values"])
     unit = f" in {known['unit']}" if known.get("unit") else ""
     better = f", {known['better']} is better" if known.get("better") else ""
-    return textwrap.fill(f"{measure}{unit}{better}", 52)
+    return textwrap.fill(f"{measure}{unit}{better}", 48)
 
 
 def _name(axes: Any) -> None:
@@ -108,7 +108,7 @@ def _name(axes: Any) -> None:
     tie = {"arrowstyle": "-", "linestyle": ":", "linewidth": 0.8, "relpos": (0, 0.5), "shrinkA": 2, "shrinkB": 4}
     labels = [
         axes.annotate(
-            textwrap.fill(line.get_label(), 20, max_lines=3, placeholder=" ..."),
+            textwrap.fill(line.get_label(), 18, max_lines=3, placeholder=" ..."),
             end,
             (1.08, 0.5),
             xycoords=transform,

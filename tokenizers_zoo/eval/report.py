@@ -104,33 +104,37 @@ def page(results: Results, folder: Path, suite: Suite) -> str:
 def examples(results: Results, folder: Path, suite: Suite) -> dict[str, Any]:
     """Items with the lowest, middle and highest values of the first tokenizer, and the same of every system, originals first.
 
-    The measure is the suite's first that some item has of all systems; where there is none, the number of bits.
+    The measure is the suite's first that some item has of all systems that have it at all; where none is, the number of bits.
     """
     systems = sorted(results, key=lambda result: result["system"] != "original")
     runs = [_rows(folder / result["folder"]) for result in systems]
-    judge = next((i for i, result in enumerate(systems) if result["weights"]), -1)
     for measure in (*suite.metrics, "bits"):
         values = [[_number(row.get(measure)) for row in rows] for rows in runs]
-        common = [index for index, item in enumerate(zip(*values, strict=True)) if None not in item]
+        having = [some for some in values if set(some) != {None}]
+        common = [index for index, item in enumerate(zip(*having, strict=True)) if None not in item]
         if common:
             break
+    judge = next((run for run, some in enumerate(values) if systems[run]["weights"] and some in having), 0)
     ranked = sorted(common, key=lambda index: values[judge][index] or 0.0)
     if len(ranked) > 3 * EACH:
         middle = (len(ranked) - EACH) // 2
         ranked = [*ranked[:EACH], *ranked[middle : middle + EACH], *ranked[-EACH:]]
-    items = []
-    for index in ranked:
-        sides = [
-            {
-                "system": result["system"],
-                "file": _media(folder, result["folder"], index),
-                "value": f"{values[run][index]:.3f}",
-                "heard": _text(runs[run][index], "heard"),
-            }
-            for run, result in enumerate(systems)
-        ]
-        row = runs[judge][index]
-        items.append({"name": Path(row["path"]).name, "text": _text(row, "text"), "sides": sides})
+    items = [
+        {
+            "name": Path(runs[judge][index]["path"]).name,
+            "text": _text(runs[judge][index], "text"),
+            "sides": [
+                {
+                    "system": result["system"],
+                    "file": _media(folder, result["folder"], index),
+                    "value": some[index],
+                    "heard": _text(rows[index], "heard"),
+                }
+                for result, rows, some in zip(systems, runs, values, strict=True)
+            ],
+        }
+        for index in ranked
+    ]
     return {"measure": measure, "judge": systems[judge]["system"], "items": items}
 
 
@@ -159,8 +163,10 @@ def missing(results: Results) -> dict[tuple[str, str, str], str]:
     """Of what could not be measured: item, measure and reason; and of which systems."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for result in results:
-        lost = [(Path(item["path"]).name, *pair) for item in result["failures"] for pair in item.items() if pair[0] != "path"]
+        items = [*result["failures"], *result.get("left_out", [])]
+        lost = [(Path(item["path"]).name, *pair) for item in items for pair in item.items() if pair[0] != "path"]
         lost += [("all items", *pair) for pair in result.get("not_measured", {}).items()]
+        lost += [("all items", "rates", note) for note in result.get("notes", [])]
         for reason in lost:
             found.setdefault(reason, []).append(result["system"])
     return {reason: "all" if len(names) == len(results) else "; ".join(names) for reason, names in found.items()}
