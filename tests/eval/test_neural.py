@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from conftest import DATA
+from evaluations import SPEECH, clips, one, suite
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval.neural import Transformers
-from tokenizers_zoo.eval.suite import Suite
 
 transformers = pytest.importorskip("transformers")
 
@@ -80,11 +80,32 @@ def test_first_codebooks_are_those_of_the_model_itself(codec: tuple[Path, tuple[
     assert len(set(codes.flatten().tolist())) > 1
 
 
-def test_messages(codec: tuple[Path, tuple[int, int, int]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [1, 20])
+def test_more_codebooks_than_there_are(codec: tuple[Path, tuple[int, int, int]], more: int, tmp_path: Path) -> None:
+    """The baseline is listed with the reason, and the evaluation goes on without."""
     folder, (_, _, count) = codec
-    clip = tz.Audio(torch.zeros(1, 1, 4000), 16000)
-    with pytest.raises(tz.InputError, match=f"has {count} codebooks"):
-        Transformers(str(folder), count + 1).roundtrip(clip)
+    config = {"class_path": "Transformers", "init_args": {"path": str(folder), "codebooks": count + more}}
+    parts = suite(SPEECH | {"baselines": [config, "Original"]}, tmp_path).build()
+    assert [system.name for system in parts.baselines] == ["original"]
+    (reason,) = parts.missing.values()
+    assert f"has {count} codebooks, not {count + more}" in reason
+    with pytest.raises(tz.InputError, match="codebooks, not 0"):
+        Transformers(str(folder), 0)
+    assert Transformers(str(folder), count).sizes == Transformers(str(folder)).sizes
+
+
+def test_codes_and_sizes_make_a_rate(codec: tuple[Path, tuple[int, int, int]], tmp_path: Path) -> None:
+    folder, (bits, hop, count) = codec
+    system = Transformers(str(folder))
+    assert system.sizes == (2**bits,) * count
+    plan = suite(SPEECH | {"metrics": {"mel": "MelDistance"}}, tmp_path)
+    values = one(system, plan, clips(tmp_path, 2, 2.0), tmp_path / "out")["values"]
+    frames = sum(math.ceil(math.ceil((32000 + 100 * i) * system.rate / 16000) / hop) for i in range(2))
+    assert values["codebooks"]["codes"] == [frames] * count
+    assert values["mel_distance"]["items"] == 2
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(tz.WeightsError, match="give a Hugging Face name or a local folder"):
         Transformers(str(tmp_path / "none"))
 
@@ -94,4 +115,4 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
         tmp_path / "bert"
     )
     with pytest.raises(tz.InputError, match="is no mono encodec, mimi, dac"):
-        Suite("audio", {}, [{"class_path": "Transformers", "init_args": {"path": str(tmp_path / "bert")}}]).build()
+        Transformers(str(tmp_path / "bert"))

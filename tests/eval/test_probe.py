@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-import yaml
 from conftest import DATA
+from evaluations import one, suite
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval.base import Item
 from tokenizers_zoo.eval.probe import LinearProbe
-from tokenizers_zoo.eval.suite import Suite, evaluate
 from tokenizers_zoo.eval.systems import Original, Tokenized
 from tokenizers_zoo.manifest import Row
 
@@ -79,18 +78,17 @@ def test_a_suite_probes_tokens_and_leaves_out_what_has_none(tmp_path: Path) -> N
         "image_size": 64,
         "metrics": {"probe": {"class_path": "LinearProbe", "init_args": {"seed": 3}}},
     }
-    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(config))
-    suite = Suite.load(tmp_path / "suite.yaml")
-    metrics, _ = suite.build()
+    plan = suite(config, tmp_path)
     rows = []
     for name in ("astronaut", "chelsea", "coffee"):
         for k in range(8):
             path = tmp_path / f"{name}-{k}.png"
             tz.Images.load(DATA / f"{name}.jpg").resize_crop(64, k / 7).save(path)
             rows.append(Row(path, label=name))
-    found = evaluate(Tokenized(tz.load("titok-tiny")), suite, metrics, rows, tmp_path / "tokens")["values"]["probe_accuracy"]
+    found = one(Tokenized(tz.load("titok-tiny")), plan, rows, tmp_path / "tokens")["values"]["probe_accuracy"]
     assert found["classes"] == 3
     assert found["value"] > 0.6
-    plain = evaluate(Original(), suite, metrics, rows[:2], tmp_path / "original")
+    assert found["items"] == 24
+    plain = one(Original(), plan, rows[:2], tmp_path / "original")
     assert "probe_accuracy" not in plain["values"]
     assert plain["failures"] == []

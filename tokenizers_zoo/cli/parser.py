@@ -78,9 +78,12 @@ def build() -> argparse.ArgumentParser:
     judge.add_argument("--data", required=True, help="manifest or folder")
     judge.add_argument("--split", default="test", help="of a manifest that has splits (default test)")
     judge.add_argument("--limit", type=int, help="at most so many files, spread evenly")
-    judge.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="replace a part of the suite")
-    judge.add_argument("--seed", type=int, default=0)
-    judge.add_argument("--device", default="cpu", help="torch device of the tokenizers")
+    judge.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="replace a part of the suite; null removes it"
+    )
+    judge.add_argument("--seed", type=int, default=0, help="of what draws random numbers (default 0)")
+    judge.add_argument("--device", default="cpu", help="torch device of tokenizers and judges")
+    judge.add_argument("--batch-size", type=int, default=16, help="items at a time (default 16); the numbers stay the same")
     judge.add_argument("-o", "--output", type=Path, required=True, help="folder")
     export = verb("export", verbs.export, "a training checkpoint -> a weight folder of ours")
     export.add_argument("checkpoint", type=Path, help="a file, or a folder: the newest last.ckpt below it")

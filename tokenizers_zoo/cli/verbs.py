@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -93,25 +92,28 @@ def import_(args: argparse.Namespace) -> int:
 
 def eval_(args: argparse.Namespace) -> int:
     """Measures tokenizers and baselines by a suite."""
+    from ..eval.names import tell_apart
     from ..eval.report import write_report
-    from ..eval.suite import Data, Suite, evaluate
+    from ..eval.run import evaluate
+    from ..eval.suite import Data, Plan, Suite
     from ..eval.systems import tokenized
 
     suite = Suite.load(args.suite, args.set)
     rows = Data(args.data, args.split, args.limit).rows(suite.modality)
-    tokenizers = [load(name, args.device) for name in args.names]
-    metrics, systems = suite.build()
-    for tokenizer in tokenizers:
+    tokenizers = {name: load(name, args.device) for name in args.names}
+    for tokenizer in tokenizers.values():
         if tokenizer.spec.modality != suite.modality:
             raise InputError(f"{tokenizer.name} is for {tokenizer.spec.modality}, {args.suite} measures {suite.modality}")
-        systems += tokenized(tokenizer, suite.codebooks, suite.positions)
-    _tell_apart(systems)
-    results = []
-    for system in systems:
-        folder = args.output / "".join(c if c.isalnum() or c in "-." else "_" for c in system.name)
-        results.append(evaluate(system, suite, metrics, rows, folder, args.seed) | {"folder": folder.name})
+    parts = suite.build(args.device)
+    for name, reason in parts.missing.items():
+        print(f"not measured: {name}: {reason}", file=sys.stderr)
+    systems = list(parts.baselines)
+    for name, tokenizer in tokenizers.items():
+        systems += tokenized(tokenizer, suite.codebooks, suite.positions, name)
+    results = evaluate(tell_apart(systems), Plan(suite, parts, rows, args.seed), args.output, args.batch_size)
     print(write_report(results, args.output, suite))
-    return 0
+    empty = [result["system"] for result in results if not result["values"]["items"]]
+    return fail(f"no item could be measured of {', '.join(empty)}; its reasons are in {args.output}") if empty else 0
 
 
 def export(args: argparse.Namespace) -> int:
@@ -123,22 +125,14 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tell_apart(systems: Sequence[Any]) -> None:
-    """Adds the fingerprint to names that stand for several weights: rows and folders of results are called by them."""
-    counts = Counter(system.name for system in systems)
-    for system in systems:
-        if counts[system.name] > 1:
-            system.name = f"{system.name} ({system.weights})"
-    if len({system.name for system in systems}) < len(systems):
-        raise InputError("the same weights are named twice; name each once")
-
-
 def check_options(args: argparse.Namespace) -> None:
     """Raises InputError for values that the parser cannot judge."""
     for name in ("batch_size", "workers", "limit"):
         value = getattr(args, name, None)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if (seed := getattr(args, "seed", 0)) < 0:
+        raise InputError(f"--seed must be at least 0, got {seed}")
     device = getattr(args, "device", "cpu")
     try:
         torch.empty(0, device=device)

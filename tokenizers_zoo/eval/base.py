@@ -20,7 +20,20 @@ Item: TypeAlias = dict[str, Any]
 Outcome: TypeAlias = tuple[Audio | Images, Item] | Exception
 
 
-class System(ABC):
+class Movable:
+    """What runs networks on a device."""
+
+    device = torch.device("cpu")
+
+    def to(self, device: torch.device | str) -> None:
+        """Moves the networks among its attributes."""
+        self.device = torch.device(device)
+        for part in vars(self).values():
+            if isinstance(part, nn.Module):
+                part.to(self.device)
+
+
+class System(Movable, ABC):
     """Something that turns media into bits and back: a tokenizer, a classical codec, or nothing at all.
 
     name: of its row in the table. weights: a hash of them, empty where there are none. source: what it was opened by, a name or a
@@ -58,7 +71,7 @@ class System(ABC):
         return None
 
 
-class Measure:
+class Measure(Movable):
     """A measure of single items or of all of them.
 
     unit: of its values. better: "higher" or "lower".
@@ -79,15 +92,6 @@ class Metric(Measure, ABC):
     An item's value depends on that item alone, whatever is beside it in a batch. Where an original is silent (`is_silent`) no
     metric is asked; where the decoded side is, `silent` is asked and `item` never.
     """
-
-    device = torch.device("cpu")  # where its networks run
-
-    def to(self, device: torch.device | str) -> None:
-        """Moves the networks among its attributes."""
-        self.device = torch.device(device)
-        for part in vars(self).values():
-            if isinstance(part, nn.Module):
-                part.to(self.device)
 
     def prepare(self, originals: list[Tensor]) -> list[Any]:
         """What is computed of originals once for all systems, e.g. their features; by default the originals themselves."""
@@ -121,6 +125,20 @@ class TokenMetric(Measure, ABC):
     @abstractmethod
     def item(self, latents: Tensor, row: Row) -> Item:
         """Of one item's latents (N, D), as `Metric.item`."""
+
+
+def attempt(run: Callable[..., Sequence[Any]], *columns: Sequence[Any]) -> list[Any]:
+    """What `run` makes of a batch, given as columns; where it fails, of each item alone, with the item's error in its place."""
+    count = len(columns[0])
+    try:
+        found = list(run(*columns)) if count else []
+    except UNMEASURED as error:
+        if count == 1:
+            return [error]
+        return [result for i in range(count) for result in attempt(run, *([column[i]] for column in columns))]
+    if len(found) != count:
+        raise AssertionError(f"{run} gave {len(found)} results for {count} items")
+    return found
 
 
 def is_silent(media: Tensor) -> bool:

@@ -30,7 +30,10 @@ class Transformers(System):
         self.rate, self.size = config.sampling_rate, config.codebook_size
         # A residual quantizer's first codes do not depend on how many follow: all are computed, the first are kept.
         self.options = {"bandwidth": max(config.target_bandwidths)} if config.model_type == "encodec" else {}
-        self.codebooks = codebooks
+        there = config.n_codebooks if config.model_type == "dac" else config.num_quantizers
+        if codebooks is not None and not 1 <= codebooks <= there:
+            raise InputError(f"{path} has {there} codebooks, not {codebooks}")
+        self.codebooks, self.sizes = codebooks, (self.size,) * (codebooks or there)
         many = f", {codebooks} codebook{'s' * (codebooks > 1)}" if codebooks else ""
         self.name = f"{path.rstrip('/').split('/')[-1]}{many}"
         digest = hashlib.sha256()
@@ -39,17 +42,15 @@ class Transformers(System):
         self.weights = digest.hexdigest()[:12]
 
     def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
-        """One clip, as long as it was. Raises InputError for more codebooks than there are."""
+        """One clip, as long as it was."""
         assert isinstance(media, Audio)
-        wave = media.resample(self.rate).waveform
+        wave = media.resample(self.rate).waveform.to(self.device)
         if self.network.config.model_type == "dac":  # the others pad inside
             wave = torch.nn.functional.pad(wave, (0, -wave.shape[-1] % self.network.config.hop_length))
         codes = self.network.encode(wave, **self.options).audio_codes
-        if self.codebooks and self.codebooks > codes.shape[-2]:
-            raise InputError(f"{self.name} has {codes.shape[-2]} codebooks")
         codes = codes[..., : self.codebooks, :]
         scales = {"audio_scales": [None]} if self.options else {}
         decoded = self.network.decode(audio_codes=codes, **scales).audio_values
         codes = codes.reshape(codes.shape[-2:])
-        back = fitted(Audio(decoded.reshape(1, 1, -1), self.rate), media)
-        return back, {"bits": codes.numel() * math.log2(self.size), "codes": codes.numpy()}
+        back = fitted(Audio(decoded.reshape(1, 1, -1).cpu(), self.rate), media)
+        return back, {"bits": codes.numel() * math.log2(self.size), "codes": codes.cpu().numpy()}

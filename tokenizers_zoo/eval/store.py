@@ -1,57 +1,100 @@
 """The items of a run on disk, so that a stopped run goes on."""
 
 import json
+import zipfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
+from ..files import atomic_path
 from .base import Item
 
 
 class Store:
-    """Items on disk: one JSON line each, arrays beside it as .npz. A run with another identity does not mix in."""
+    """Items by their number, on disk: a JSON line each, arrays beside it as .npz. A run with another identity does not mix in.
 
-    def __init__(self, folder: Path, identity: str):
-        self.folder, self.identity = folder, identity
+    missing: metrics that this run does without. An item that was measured without others is measured anew, as is one of which a
+    killed run left half.
+    """
+
+    def __init__(self, folder: Path, identity: str, missing: Collection[str] = ()):
+        self.folder, self.identity, self.missing = folder, identity, sorted(missing)
         self.path = folder / "rows.jsonl"
         (folder / "items").mkdir(parents=True, exist_ok=True)
         head = folder / "identity"
-        if head.exists() and head.read_text() != identity:
+        known = head.read_text() if head.exists() else ""
+        if known not in ("", identity):
             raise InputError(
-                f"{folder} holds another evaluation (other weights, suite or files); give another folder, or remove it"
+                f"{folder} holds another evaluation (other weights, metrics, files, seed or versions of packages); give another "
+                "folder, or remove it"
             )
-        head.write_text(identity)
-        text = self.path.read_text() if self.path.exists() else ""
-        self.lines = [line for line in text.splitlines() if line.endswith("}")]  # a killed run leaves half a line
-        self.path.write_text("".join(f"{line}\n" for line in self.lines))
+        with atomic_path(head) as temporary:
+            temporary.write_text(identity)
+        lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
+        self.rows = {row["item"]: row for row in map(_row, lines) if row and self._whole(row)}
+        self.sort()
 
-    def __len__(self) -> int:
-        return len(self.lines)
+    def __contains__(self, index: int) -> bool:
+        return index in self.rows
 
-    def add(self, item: Item) -> None:
+    def add(self, index: int, item: Item) -> None:
         """Keeps one item; its line is what makes it count."""
-        index = len(self)
         arrays: dict[str, Any] = {}
-        plain = {k: _plain(v, arrays, k) for k, v in item.items()}
+        row = {"item": index, **{key: _plain(value, arrays, key) for key, value in item.items()}, "without": self.missing}
+        row = {key: value for key, value in row.items() if value is not None}
         if arrays:
-            np.savez(self.folder / f"items/{index:05d}.npz", **arrays)
-        self.lines.append(json.dumps(plain))
+            row["arrays"] = sorted(arrays)
+            with atomic_path(self._arrays(index)) as temporary:
+                np.savez(temporary, **arrays)
+        self.rows[index] = row
         with self.path.open("a") as file:
-            file.write(self.lines[-1] + "\n")
+            file.write(json.dumps(row) + "\n")
 
-    def items(self) -> list[Item]:
-        """All items with their arrays."""
-        items = [json.loads(line) for line in self.lines]
-        for index, item in enumerate(items):
-            path = self.folder / f"items/{index:05d}.npz"
-            if path.exists():
-                with np.load(path, allow_pickle=False) as arrays:
-                    for key, value in arrays.items():
-                        *outer, inner = key.split("/")
-                        (item[outer[0]] if outer else item)[inner] = value
-        return items
+    def sort(self) -> None:
+        """Writes the lines anew, in the order of the items."""
+        self.rows = dict(sorted(self.rows.items()))
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(f"{json.dumps(row)}\n" for row in self.rows.values()))
+
+    def values(self, name: str, indexes: Sequence[int]) -> list[Any]:
+        """What some items have under a name, with its arrays."""
+        return [self._value(self.rows[index], name) for index in indexes]
+
+    def _value(self, row: Item, name: str) -> Any:
+        keys = [key for key in row.get("arrays", ()) if key.split("/")[0] == name]
+        if not keys:
+            return row[name]
+        with np.load(self._arrays(row["item"]), allow_pickle=False) as arrays:
+            if keys == [name]:
+                return arrays[name]
+            return row[name] | {key.removeprefix(f"{name}/"): arrays[key] for key in keys}
+
+    def _arrays(self, index: int) -> Path:
+        return self.folder / f"items/{index:05d}.npz"
+
+    def _whole(self, row: Item) -> bool:
+        """Whether nothing is to be measured again, and the arrays are all there."""
+        if not set(row.get("without", ())) <= set(self.missing):
+            return False
+        try:
+            if row.get("arrays"):
+                with zipfile.ZipFile(self._arrays(row["item"])) as file:
+                    return file.testzip() is None and {f"{key}.npy" for key in row["arrays"]} <= set(file.namelist())
+        except (OSError, zipfile.BadZipFile):
+            return False
+        return True
+
+
+def _row(line: str) -> Item | None:
+    """The item of a line; None for half a line."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "item" in row else None
 
 
 def _plain(value: Any, arrays: dict[str, Any], key: str) -> Any:

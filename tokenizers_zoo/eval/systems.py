@@ -4,7 +4,7 @@ import io
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..manifest import Row
+from ..many import IMAGE, SECONDS
 from ..media import Audio, Images
 from ..tokenizer import Tokenizer
 from ..tokens import Tokens
-from .base import Item, System
+from .base import Item, Outcome, System, attempt
 
 
 class Tokenized(System):
@@ -29,37 +31,78 @@ class Tokenized(System):
         self.tokenizer, self.codebooks, self.positions, self.output = tokenizer, codebooks, positions, output
         self.weights, self.takes = tokenizer.weights, tokenizer.takes
         self.roles = () if output == "main" else tokenizer.needs.get(output, ())
+        chosen = [size for size, role in zip(tokenizer.spec.codebook_sizes, tokenizer.roles, strict=True) if self._takes(role)]
+        self.sizes = tuple(chosen[:codebooks])
         count = codebooks or sum(role in self.roles for role in tokenizer.roles)
         parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((count, "codebook"), (positions, "token")) if n]
         self.name = ", ".join([tokenizer.name, *parts, *([] if output == "main" else [f"{output} decoder"])])
 
     def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
         """One item, its bits and codes."""
-        tokens = self.tokenizer.encode(media, **given)
+        return self._run([media], {name: [value] for name, value in given.items()}, [0])[0]
+
+    def roundtrips(self, media: Sequence[Audio | Images], rows: Sequence[Row], seeds: Sequence[int]) -> list[Outcome]:
+        """As many at a time as the device likes; clips of like length run together."""
+
+        def run(media: Sequence[Audio | Images], rows: Sequence[Row], seeds: Sequence[int]) -> list[Any]:
+            return self._run(media, {name: [getattr(row, name) for row in rows] for name in self.takes}, seeds)
+
+        found: dict[int, Outcome] = {}
+        for some in alike([_seconds(one) for one in media], self.tokenizer.device.type):
+            columns = ([column[i] for i in some] for column in (media, rows, seeds))
+            found |= zip(some, attempt(run, *columns), strict=True)
+        return [found[i] for i in range(len(media))]
+
+    def _run(self, media: Sequence[Any], given: dict[str, Any], seeds: Sequence[int]) -> list[tuple[Audio | Images, Item]]:
+        tokens = self.tokenizer.encode(list(media), **given)
         tokens = tokens.codebooks(self.codebooks) if self.codebooks else tokens
         tokens = Tokens.combine([tokens.codebooks(role) for role in self.roles]) if self.roles else tokens
         tokens = tokens.prefix(self.positions) if self.positions else tokens
-        decoded = self.tokenizer.decode(tokens, output=self.output)
-        if isinstance(media, Audio) and isinstance(decoded, Audio):
-            decoded = fitted(decoded, media)
-        return decoded, {"bits": float(tokens.bits[0]), "codes": tokens.codes[0].cpu().numpy()}
+        decoded = self.tokenizer.decode(tokens, output=self.output, seed=seeds)
+        backs = [fitted(back, one) if isinstance(one, Audio) else back for back, one in zip(decoded, media, strict=True)]
+        codes = [tokens[i].codes[0].cpu().numpy() for i in range(len(tokens))]
+        return [(back, {"bits": float(n), "codes": some}) for back, n, some in zip(backs, tokens.bits, codes, strict=True)]
+
+    def _takes(self, role: str) -> bool:
+        return not self.roles or role in self.roles
 
     def latents(self, found: Item) -> Tensor | None:
         """The codebooks' entries, summed or joined as the decoder gets them, (N, D)."""
         codes = torch.from_numpy(found["codes"])[None].to(self.tokenizer.device)
-        ids = [i for i, role in enumerate(self.tokenizer.roles) if not self.roles or role in self.roles]
+        ids = [i for i, role in enumerate(self.tokenizer.roles) if self._takes(role)]
         return self.tokenizer.latents(codes, ids[: codes.shape[1]])[0].float().cpu()
 
 
-def tokenized(tokenizer: Tokenizer, codebooks: Sequence[int], positions: Sequence[int]) -> list[System]:
-    """The tokenizer whole, at each number of codebooks and of tokens that it can decode alone, and by its other decoders."""
+def tokenized(tokenizer: Tokenizer, codebooks: Sequence[int], positions: Sequence[int], source: str = "") -> list[System]:
+    """The tokenizer whole, at each number of codebooks and of tokens that it can decode alone, and by its other decoders.
+
+    source: what it was opened by, for all of them.
+    """
     spec = tokenizer.spec
     systems: list[System] = [Tokenized(tokenizer)]
-    counts = [n for n in codebooks if spec.codebook_prefixes and n <= len(spec.roles)]
+    counts = [n for n in dict.fromkeys(codebooks) if spec.codebook_prefixes and n <= len(spec.roles)]
     systems += [Tokenized(tokenizer, codebooks=n) for n in counts if tokenizer.decodes(range(n))]
-    systems += [Tokenized(tokenizer, positions=n) for n in positions if n in (spec.prefix_lengths or ())]
+    systems += [Tokenized(tokenizer, positions=n) for n in dict.fromkeys(positions) if n in (spec.prefix_lengths or ())]
     systems += [Tokenized(tokenizer, output=output) for output in tokenizer.outputs]
+    for system in systems:
+        system.source = source
     return systems
+
+
+def alike(seconds: Sequence[float], device: str) -> Iterator[list[int]]:
+    """Places of items in batches of like length; a batch is as long, with padding, as a device does well (`many.SECONDS`)."""
+    limit = SECONDS.get(device, SECONDS["else"])
+    batch: list[int] = []
+    for place in sorted(range(len(seconds)), key=seconds.__getitem__):
+        if batch and (len(batch) + 1) * seconds[place] > limit:
+            yield batch
+            batch = []
+        batch.append(place)
+    yield batch
+
+
+def _seconds(media: Audio | Images) -> float:
+    return media.waveform.shape[-1] / media.sample_rate if isinstance(media, Audio) else IMAGE
 
 
 class Original(System):
@@ -100,7 +143,7 @@ class Opus(System):
     """Opus through opus-tools, `kbps` asked for, 60 ms frames; bits are those of the packets, without the Ogg container."""
 
     def __init__(self, kbps: float = 6):
-        self.kbps, self.name = kbps, f"Opus {kbps:g} kbit/s"
+        self.kbps, self.name = kbps, f"Opus {kbps:.10g} kbit/s"
         _command("opusenc", "opus-tools")
 
     def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
@@ -122,7 +165,8 @@ class Picture(System):
     """
 
     def __init__(self, format: str, bits: float):
-        self.format, self.bits, self.name = format.upper(), bits, f"{format.upper()} at most {bits:g} bits"
+        self.format, self.bits, self.name = format.upper(), bits, f"{format.upper()} at most {bits:.10g} bits"
+        self.options = {"max_threads": 1} if self.format == "AVIF" else {}  # the stream depends on how many encode it
 
     def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
         """One picture and back."""
@@ -148,7 +192,7 @@ class Picture(System):
         while low <= high:
             quality = (low + high) // 2
             with io.BytesIO() as file:
-                picture.save(file, self.format, quality=quality)
+                picture.save(file, self.format, quality=quality, **self.options)
                 data = file.getvalue()
             size = PAYLOAD[self.format](data)
             if 8 * size > self.bits:

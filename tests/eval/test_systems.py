@@ -1,0 +1,81 @@
+"""Systems of an evaluation: which rows a tokenizer gives, and classical codecs."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+import toys
+from conftest import DATA, small
+
+import tokenizers_zoo as tz
+from tokenizers_zoo.eval import systems
+from tokenizers_zoo.eval.systems import Picture, Tokenized, ogg_payload
+
+
+def test_codebooks_are_measured_where_they_decode_alone() -> None:
+    tokenizer = toys.two_outputs()  # its first codebook decodes by the sketch alone
+    rows = [system.name for system in systems.tokenized(tokenizer, [1, 2, 3], [])]
+    assert rows == ["two-outputs", "two-outputs, 2 codebooks", "two-outputs, 1 codebook, sketch decoder"]
+
+
+def test_a_second_output_is_a_row_of_the_table() -> None:
+    tokenizer, clip = small("lm-spt-12.5hz-24k"), tz.Audio(torch.randn(1, 1, 9000) * 0.1, 16000)
+    system = Tokenized(tokenizer, output="auxiliary")
+    assert system.name == "lm-spt-12.5hz-24k, 1 codebook, auxiliary decoder"
+    names = [listed.name for listed in systems.tokenized(tokenizer, [], [])]
+    assert names == ["lm-spt-12.5hz-24k", "lm-spt-12.5hz-24k, 1 codebook, auxiliary decoder"]
+    decoded, found = system.roundtrip(clip)
+    assert (decoded.sample_rate, decoded.waveform.shape[-1]) == (16000, 9000)
+    assert found["codes"].shape == (1, 8)  # 9000 samples at 16 kHz are 7.03 frames of 1920 at 24 kHz
+    assert found["bits"] == 8 * 14 + 32
+
+
+def test_only_what_a_tokenizer_can_decode_is_listed() -> None:
+    speech = [listed.name for listed in systems.tokenized(small("lm-spt-tiny"), [1, 7, 8], [32])]
+    assert [name.removeprefix("lm-spt-tiny") for name in speech][:3] == ["", ", 1 codebook", ", 7 codebooks"]
+    assert "lm-spt-tiny, 8 codebooks" not in speech
+    assert [listed.name for listed in systems.tokenized(small("titok-tiny"), [1], [32])] == ["titok-tiny"]
+
+
+def test_clips_come_back_at_the_suites_rate_and_length() -> None:
+    clip = tz.Audio(torch.randn(1, 1, 24001) * 0.1, 24000)
+    decoded, found = Tokenized(tz.load("dm-codec-tiny"), codebooks=2).roundtrip(clip)
+    assert (decoded.sample_rate, decoded.waveform.shape) == (24000, (1, 1, 24001))
+    assert found["codes"].shape == (2, 51)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF"])
+def test_pictures_fit_into_their_bits(format: str) -> None:
+    photo = tz.Images.load(DATA / "coffee.jpg").resize_crop(64)
+    decoded, found = Picture(format, 2000).roundtrip(photo)
+    assert 0 < found["bits"] <= 2000
+    assert decoded.pixels.shape == photo.pixels.shape
+    error = [
+        (p.roundtrip(photo)[0].pixels - photo.pixels).square().mean() for p in (Picture(format, 1000), Picture(format, 20000))
+    ]
+    assert error[1] < error[0]
+
+
+@pytest.mark.parametrize("delay", [0, 400, 1200])
+def test_a_codecs_delay_is_taken_out(delay: int, speech: Path) -> None:
+    clip = tz.Audio.load(speech)
+    late = torch.nn.functional.pad(clip.waveform[0, 0], (delay, 0))
+    aligned = systems._aligned(clip, late).waveform
+    torch.testing.assert_close(aligned, clip.waveform)
+
+
+def test_ogg_payload_counts_packets_alone() -> None:
+    page = lambda body: b"OggS" + bytes(22) + bytes([1, len(body)]) + body  # noqa: E731
+    assert ogg_payload(page(b"head") + page(b"tags") + page(b"12345") + page(b"678")) == 8
+
+
+def test_avif_depends_on_no_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's encoder takes all processors by default, and its stream changes with more than one."""
+    photo = tz.Images.load(DATA / "coffee.jpg").resize_crop(256)
+    found = []
+    for threads in (1, 8):
+        monkeypatch.setattr("PIL.AvifImagePlugin.DEFAULT_MAX_THREADS", threads)
+        decoded, item = Picture("AVIF", 60000).roundtrip(photo)
+        found.append((item["bits"], hashlib.sha256(decoded.pixels.numpy().tobytes()).hexdigest()))
+    assert found[0] == found[1]
