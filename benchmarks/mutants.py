@@ -260,7 +260,8 @@ def main() -> None:
             for module in seen["modules"]:
                 with contextlib.suppress(BaseException), warnings.catch_warnings(action="ignore"):
                     importlib.import_module(module)
-            control = {"file": f"tokenizers_zoo/{room}/__init__.py", "lines": [], "source": ""}
+            control = {"file": f"tokenizers_zoo/{room}/__init__.py", "lines": []}
+            control["source"] = Path(control["file"]).read_text()
             if (result := tried(control, room, seen, args.slow, args.budget)["result"]) != "passed":
                 raise SystemExit(f"the unchanged code does not pass: {result}\n{Path('log.txt').read_text()[-4000:]}")
             for mutant in own:
