@@ -237,7 +237,7 @@ def stoi(output: Array, target: Array, rate: int, step: int) -> float:
 @pytest.mark.parametrize(("rate", "step"), [(16000, 1), (10000, 4)])
 def test_stoi_loss_segment_by_segment(rate: int, step: int) -> None:
     target = torch.randn(2, 1, rate) * torch.tensor([0.5, 0.02])[:, None, None]
-    target[0, :, : rate // 3], target[1, :, -rate // 5 :] = 1e-4 * target[0, :, : rate // 3], 0
+    target[0, :, : 3 * rate // 5], target[1, :, -rate // 5 :] = 1e-4 * target[0, :, : 3 * rate // 5], 0
     target = target * (1.2 + torch.sin(torch.arange(rate) / 700))
     output = target + 1.5 * target.std((1, 2), keepdim=True) * torch.randn(2, 1, rate)
     loss = STOILoss(rate, step)
@@ -247,6 +247,9 @@ def test_stoi_loss_segment_by_segment(rate: int, step: int) -> None:
     assert loss(output[:, 0], target[:, 0]) == loss(output, target)
     assert STOILoss(rate).step == 4
     assert loss(output, 0 * target) == pytest.approx(1, abs=1e-3)  # silence has no envelope to follow
+    assert loss(0 * output, target) == pytest.approx(1, abs=1e-3)
+    click = torch.zeros(1, rate).index_fill_(1, torch.arange(rate // 2, rate // 2 + 50), 0.5)
+    assert loss(click, click) == 1  # too short for any segment to be heard
 
 
 def test_waveform_cosine_by_hand() -> None:
@@ -283,6 +286,7 @@ def test_feature_distance_by_hand() -> None:
         [127],
         [128],
     ]
+    assert not {"mean", "std"} & loss.state_dict().keys()
     empty = FeatureDistance(nn.Sequential(nn.ReLU()), ["0"])
     assert empty(torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2)).item() == pytest.approx(1)  # no map has a direction of zeros
 
