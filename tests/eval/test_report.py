@@ -20,7 +20,7 @@ from tokenizers_zoo.eval.suite import Suite
 SPEECH = {"modality": "audio", "metrics": {"stoi": "STOI", "mel": "MelDistance"}, "codebooks": [1], "baselines": ["Original"]}
 PHOTOS = {"modality": "image", "image_size": 64, "metrics": {"psnr": "PSNR", "ssim": "SSIM"}, "baselines": []}
 HOW = {"commit": "abc123", "machine": "2 cores", "seed": 7, "versions": {"torch": "2.14"}, "suite": {"modality": "audio"}}
-EVIL = '"><script>alert(1)</script>&lt;b&gt; $\\frac{'
+EVIL = '"><script>alert(1)</script>&lt;b&gt; $\\frac{$'
 
 
 def result(name: str, bits: float = 1000.0, value: float = 0.5, measure: str = "stoi", **more: Any) -> dict[str, Any]:
@@ -150,6 +150,12 @@ def test_a_curve_is_a_tokenizer_or_a_codec() -> None:
     assert curves.curves(results, "stoi", "image")["a"][0].rate == 6000
     lines = {line.get_label(): line.get_xydata() for line in curves.plot(results, "stoi", "audio").axes[0].get_lines()}
     assert lines["Codec2"].tolist() == [[8, 0.1], [9, 0]]
+
+
+@pytest.mark.parametrize(("most", "scale"), [(7900.0, "linear"), (8100.0, "log")])
+def test_rates_far_apart_are_on_a_logarithmic_axis(most: float, scale: str) -> None:
+    figure = curves.plot([result("a", 1000.0), result("b", most), result("original", 256000.0)], "stoi", "audio")
+    assert figure.axes[0].get_xscale() == scale
 
 
 def test_axes_say_what_they_show() -> None:
