@@ -5,24 +5,32 @@ import math
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 from runs import fit
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from toy_steps import (
+    ACCUMULATE,
+    CLIP,
+    COMMITMENT,
+    DECAY,
+    LECAM,
+    MATCHING,
+    SIDES,
+    START,
+    STEPS,
+    WEIGHT,
+    Photos,
+    module,
+)
 from toys import Painted, Plain, Pooled
 
 import tokenizers_zoo as tz
 from tokenizers_zoo import assembly
-from tokenizers_zoo.discriminators.base import Judgement
-from tokenizers_zoo.losses.adversarial import Hinge
-from tokenizers_zoo.quantizers import EMAVectorQuantizer
 from tokenizers_zoo.tokenizer import Reconstruction
-from tokenizers_zoo.trainers.data import ResumableLoader, ResumableSampler
 from tokenizers_zoo.trainers.module import TokenizerModule
-from tokenizers_zoo.trainers.objective import Adversary, Objective, Term
+from tokenizers_zoo.trainers.objective import Objective, Term
 from tokenizers_zoo.trainers.schedule import WarmupCosine
 
 pytestmark = pytest.mark.filterwarnings(
@@ -42,70 +50,6 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembly, "_registered", {})
     for cls in (Plain, Pooled, Painted):
         tz.register(cls)
-
-
-STEPS, ACCUMULATE, START, CLIP, DECAY = 5, 2, 1, 0.05, 0.8
-LECAM, WEIGHT, MATCHING, COMMITMENT = 0.3, 0.7, 1.5, 0.4
-SIDES = {"generator": (0.3, 0.9), "discriminator": (0.1, 0.5)}  # rate and momentum
-
-
-class Judge(nn.Module):
-    """Two layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4, 1, 2)
-
-    def forward(self, x: Tensor) -> list[Judgement]:
-        """One judgement."""
-        features = nn.functional.leaky_relu(self.first(x))
-        return [Judgement(self.last(features), [features])]
-
-
-def tokenizer() -> tz.Tokenizer:
-    encoder, quantizer = Pooled(), EMAVectorQuantizer(4, 3, decay=0.7, revive_below=0.0)
-    quantizer.learner.initted.fill_(True)
-    quantizer.learner.embed.copy_(encoder(torch.rand(1, 3, 16, 16))[:, :4].detach())
-    quantizer.learner.embed_avg.copy_(quantizer.learner.embed)
-    return Plain(encoder, quantizer, Painted())
-
-
-def optimizer(side: str) -> Any:
-    rate, momentum = SIDES[side]
-    return lambda parameters: torch.optim.SGD(parameters, rate, momentum, weight_decay=0.1)
-
-
-def module(**options: Any) -> TokenizerModule:
-    torch.manual_seed(0)
-    objective = {"squared": Term(nn.MSELoss(), 2.0), "commitment": Term(nn.Identity(), COMMITMENT, ("commitment",))}
-    adversary = Adversary(Judge(), Hinge(), WEIGHT, feature_matching=MATCHING, start=START, lecam=LECAM)
-    options = {"ema": DECAY, "clip": CLIP, "accumulate": ACCUMULATE, "adversary": adversary} | options
-    return TokenizerModule(
-        "toy",
-        tokenizer(),
-        objective,
-        optimizer("generator"),
-        lambda optimizer: WarmupCosine(optimizer, 6, warmup=2, final=0.1),
-        adversary_optimizer=optimizer("discriminator"),
-        **options,
-    )
-
-
-class Photos(lightning.LightningDataModule):
-    """Three batches an epoch, always the same."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.items = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Pairs, epoch after epoch."""
-        return ResumableLoader(self, sampler=ResumableSampler(6, 0, 1), batch_size=2)
-
-    def __getitem__(self, n: int) -> dict[str, Tensor]:
-        return {"media": self.items[n % 6]}
-
-    val_dataloader = train_dataloader
 
 
 def rate(step: int) -> float:
