@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import ModelParallelStrategy
 from runs import fit
 from torch import Tensor, nn
 from toy_steps import (
@@ -32,6 +33,7 @@ from tokenizers_zoo.tokenizer import Reconstruction
 from tokenizers_zoo.trainers.module import TokenizerModule
 from tokenizers_zoo.trainers.objective import Objective, Term
 from tokenizers_zoo.trainers.schedule import WarmupCosine
+from tokenizers_zoo.trainers.sharding import FSDP2Strategy
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
@@ -316,3 +318,23 @@ def test_an_adversary_needs_something_to_judge(tmp_path: Path) -> None:
     found.objective = Objective({"commitment": Term(nn.Identity(), 1.0, ("commitment",))})
     with pytest.raises(tz.InputError, match="nothing to judge"):
         fit(found, Photos(), 3, tmp_path)
+
+
+def test_fsdp_loads_whole_checkpoints_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning is told to be lenient, because teachers are in no checkpoint."""
+    found, path = module(), tmp_path / "last.ckpt"
+    found.objective["teacher"] = nn.Linear(2, 2)
+    fit(found, Photos(), 1, tmp_path)
+    saved = torch.load(path, weights_only=True)
+    strategy = FSDP2Strategy()
+    strategy._lightning_module = found
+    monkeypatch.setattr(ModelParallelStrategy, "load_checkpoint", lambda self, path, weights_only: "loaded")
+    assert strategy.load_checkpoint(path) == "loaded"
+    gone = saved["state_dict"].pop("tokenizer.encoder.proj.weight")
+    torch.save(saved, path)
+    with pytest.raises(tz.WeightsError, match=r"toy, which is trained here .*: 1 missing: tokenizer\.encoder\.proj\.weight"):
+        strategy.load_checkpoint(path)
+    saved["state_dict"] |= {"tokenizer.encoder.proj.weight": gone, "tokenizer.other": gone}
+    torch.save(saved, path)
+    with pytest.raises(tz.WeightsError, match=r"1 surplus: tokenizer\.other"):
+        strategy.load_checkpoint(path)

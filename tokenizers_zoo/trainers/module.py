@@ -87,7 +87,9 @@ class TokenizerModule(lightning.LightningModule):
         for part in (self.tokenizer, self.ema and self.ema.module, self.adversary and self.adversary.discriminator):
             if part is not None:
                 shard(part, self.device_mesh["data_parallel"])
-        self.strict_loading = False  # FSDP2 loads before `on_load_checkpoint` can add the objective's frozen parts
+        self.strict_loading = (
+            False  # FSDP2 loads before `on_load_checkpoint` can add the objective's frozen parts, and checks itself
+        )
 
     @property
     def averaged(self) -> Tokenizer:
@@ -205,8 +207,7 @@ class TokenizerModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the assembly, how the run went, which `export` needs, and the random numbers; leaves frozen parts out."""
-        left_out = self._left_out()
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith(left_out)}
+        checkpoint["state_dict"] = self.kept(checkpoint["state_dict"])
         checkpoint["assembly"] = {"name": self.tokenizer.name, "license": self.tokenizer.license, **self.tokenizer.config}
         checkpoint["run"] = {"versions": versions(), "machine": machine(), "commit": self._commit, "seed": torch.initial_seed()}
         checkpoint["batches"] = self.batches
@@ -219,6 +220,11 @@ class TokenizerModule(lightning.LightningModule):
         on_device = {"random_device": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
         return {"random": torch.get_rng_state(), **on_device}
 
+    def kept(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What of the module's state dict a checkpoint holds."""
+        left_out = self._left_out()
+        return {k: v for k, v in state.items() if not k.startswith(left_out)}
+
     def _left_out(self) -> tuple[str, ...]:
         """Prefixes of what checkpoints do not hold: teachers and frozen helpers."""
         return ("objective.", *unsaved(self))
@@ -228,7 +234,7 @@ class TokenizerModule(lightning.LightningModule):
         if "state_dict" in checkpoint:  # FSDP2 has loaded it
             left_out = self._left_out()
             checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if k.startswith(left_out)}
-        self.batches = checkpoint["batches"]
+        self.batches = checkpoint.get("batches", 0)
         self.batches -= self.batches % self.accumulate  # the gradients of a step that was not whole are lost: it begins anew
         for name, own in self._random_states().items():
             if name in checkpoint:

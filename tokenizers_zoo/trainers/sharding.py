@@ -1,11 +1,16 @@
 """Fully sharded data parallelism: weights, gradients and optimizer states in shares, whole only while a block computes."""
 
+from pathlib import Path
+from typing import Any
+
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from ..quantizers import Quantizer
+from ..weights import compare, shapes
 
 
 class FSDP2Strategy(ModelParallelStrategy):
@@ -21,6 +26,17 @@ class FSDP2Strategy(ModelParallelStrategy):
         """Counts the processes."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Raises WeightsError, with their names, unless the checkpoint holds just what one of this module holds."""
+        module: Any = self.lightning_module
+        saved = torch.load(self.broadcast(checkpoint_path), mmap=True, map_location="cpu", weights_only=True)["state_dict"]
+        compare(
+            shapes(module.kept(module.state_dict())),
+            shapes(saved),
+            f"{module.tokenizer.name}, which is trained here ({checkpoint_path})",
+        )
+        return super().load_checkpoint(checkpoint_path, weights_only)
 
 
 StrategyRegistry.register("fsdp2", FSDP2Strategy)
