@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..frozen import feature_maps
 from ..weights import load_strict, read_state
-from .perceptual import PerceptualDistance
+from .perceptual import PerceptualDistance, located
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of inputs in [-1, 1]
 TAPS = (3, 8, 15, 22, 29)  # the last ReLU of each of VGG's five stages
@@ -16,23 +16,32 @@ CHANNELS = (64, 128, 256, 512, 512)
 
 
 def vgg16_layers(vgg: str | None = None, random: bool = False) -> nn.Sequential:
-    """VGG-16 up to its last tap. vgg, random: as of `LPIPS`. Raises WeightsError for a file that holds something else."""
-    from torchvision.models import VGG16_Weights, vgg16
+    """VGG-16 up to its last tap. vgg, random: as of `LPIPS`. Raises InputError where it cannot be had, or WeightsError."""
+    from torchvision.models import vgg16
 
+    state = None if random else _vgg16_state(vgg)
     with torch.device("meta"):  # the classifier on top, most of VGG, is never made
         layers = vgg16().features[: TAPS[-1] + 1]
     layers.to_empty(device="cpu")
-    if random:
+    if state is None:
         for module in layers:
             if isinstance(module, nn.Conv2d):
                 module.reset_parameters()
     else:
-        state = VGG16_Weights.IMAGENET1K_V1.get_state_dict() if vgg is None else read_state(vgg)
         load_strict(layers, {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}, "VGG-16")
     for module in layers:
         if isinstance(module, nn.ReLU):
             module.inplace = False  # a map is read after the next layer has run
     return layers
+
+
+def _vgg16_state(vgg: str | None) -> dict[str, Tensor]:
+    from torchvision.models import VGG16_Weights
+
+    if vgg is not None:
+        return read_state(vgg)
+    with located("VGG-16 of torchvision", "vgg"):
+        return dict(VGG16_Weights.IMAGENET1K_V1.get_state_dict())
 
 
 def vgg16_maps(layers: nn.Sequential, x: Tensor) -> list[Tensor]:

@@ -1,8 +1,12 @@
 """Distances between images as a classifier sees them."""
 
+import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..frozen import Frozen, feature_maps
-from ..weights import compare, load_strict, read_state
+from ..weights import compare, read_state
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -100,17 +104,48 @@ class FeatureDistance(PerceptualDistance):
 
 
 @contextmanager
-def _located(name: str) -> Iterator[None]:
-    """Raises InputError that names the network and the way without a download, where it cannot be had."""
+def located(name: str, option: str) -> Iterator[None]:
+    """Raises InputError that names the network and the option for a local file, where a network cannot be had.
+
+    Where no name server knows the Hub, its local copies are all that is asked for: the Hub would be tried for a minute.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _known(constants.ENDPOINT)
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise InputError(f"cannot get the network {name} ({reason}); weights=FILE takes a local file") from error
+        raise InputError(f"cannot get the network {name} ({reason}); {option}=FILE takes a local file") from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _known(address: str) -> bool:
+    if getproxies():  # which know more names than we do
+        return True
+    try:
+        return bool(socket.getaddrinfo(urlsplit(address).hostname, None))
+    except OSError:
+        return False
+
+
+def load_local(network: nn.Module, weights: str, name: str) -> None:
+    """Puts a state dict of timm's or torchvision's into `network`, or that of a checkpoint that timm's training wrote.
+
+    What counts batches is no weight: files have it or not. Raises WeightsError for a file that holds something else.
+    """
+    state: Mapping[str, Any] = read_state(weights)
+    state = state.get("state_dict_ema", state.get("state_dict", state))
+    state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    wanted = {k: v.shape for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    compare(wanted, {key: value.shape for key, value in state.items()}, name)
+    network.load_state_dict(state, strict=False)
 
 
 class TimmNetwork(nn.Module):
-    """A classifier of timm as a frozen network: `name` with its published weights, or with those of a local safetensors file.
+    """A classifier of timm as a frozen network: `name` with its published weights, or with those of a local file of timm's.
 
     Its layers are called as in timm after `network.`, e.g. the tap "network.blocks.4" of an EfficientNet.
     """
@@ -119,13 +154,10 @@ class TimmNetwork(nn.Module):
         super().__init__()
         import timm
 
-        with _located(name):
+        with located(name, "weights"):
             self.network = timm.create_model(name, pretrained=weights is None)
         if weights is not None:
-            state = read_state(weights)
-            shapes = {k: v.shape for k, v in self.network.state_dict().items() if not k.endswith("num_batches_tracked")}
-            compare(shapes, {k: v.shape for k, v in state.items()}, name)
-            self.network.load_state_dict(state, strict=False)
+            load_local(self.network, weights, name)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) -> logits."""
@@ -142,10 +174,10 @@ class TorchvisionNetwork(nn.Module):
         super().__init__()
         import torchvision
 
-        with _located(name):
+        with located(name, "weights"):
             self.network = torchvision.models.get_model(name, weights="DEFAULT" if weights is None else None)
         if weights is not None:
-            load_strict(self.network, read_state(weights), name)
+            load_local(self.network, weights, name)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) -> logits."""

@@ -1,0 +1,38 @@
+"""Recipes and suites by name, from the checkout or from the installed package."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InputError
+from ..weights import share
+
+
+def shipped(kind: str, name: str | Path) -> Path:
+    """`name` where it is a file, else the recipe ("trainers") or suite ("eval") of that name.
+
+    Names are those of the files without .yaml, with or without their folder: lm-spt-ablations/single-encoder, single-encoder.
+    Raises InputError with all names for others.
+    """
+    if Path(name).exists():
+        return Path(name)
+    files = {path.relative_to(share(kind)).with_suffix("").as_posix(): path for path in sorted(share(kind).rglob("*.yaml"))}
+    wanted = str(name).removesuffix(".yaml").removeprefix(f"{kind}/")
+    found = [path for key, path in files.items() if wanted in (key, path.stem)]
+    if wanted in files or len(found) == 1:
+        return files.get(wanted, found[0])
+    what = {"trainers": "recipe", "eval": "suite"}[kind]
+    raise InputError(f"{name} is neither a file nor one {what}; choose one of {', '.join(files)}, or give a file")
+
+
+def with_recipes(argv: Sequence[str]) -> list[str]:
+    """The words of a training command, recipes given by name replaced by their files."""
+    words = list(argv)
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option not in ("-c", "--config"):
+            continue
+        if equals:
+            words[place] = f"{option}={shipped('trainers', value)}"
+        elif place + 1 < len(words):
+            words[place + 1] = str(shipped("trainers", words[place + 1]))
+    return words
