@@ -1,13 +1,15 @@
-"""The wheel carries models/ and checkpoints/, and works away from the checkout; the README's Python runs."""
+"""The wheel carries models/, checkpoints/, trainers/ and eval/, and works away from the checkout; the README's Python runs."""
 
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import DATA
 
 import tokenizers_zoo as tz
@@ -36,6 +38,12 @@ def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
     assert (tmp_path / "site/tokenizers_zoo/eval/report.html").is_file()
     listed = run("-m", "tokenizers_zoo", "list", env=env)
     assert [line.split()[0] for line in listed.splitlines()] == tz.list_tokenizers()
+    config = yaml.safe_load(run("-m", "tokenizers_zoo", "fit", "-c", "titok-tiny", "--print_config", env=env))
+    assert config["model"]["tokenizer"]["init_args"]["encoder"]["init_args"]["positions"] == 84  # of ../models
+    inside = tmp_path / "site/tokenizers_zoo/share"
+    for kind in ("trainers", "eval"):
+        files = {path.relative_to(ROOT / kind) for path in (ROOT / kind).rglob("*.*") if "__pycache__" not in path.parts}
+        assert {path.relative_to(inside / kind) for path in (inside / kind).rglob("*.*")} == files
     for name, source, suffix in (
         ("lm-spt-tiny", "sense_and_sensibility_0880.wav", "wav"),
         ("titok-tiny", "chelsea.jpg", "png"),
@@ -44,6 +52,13 @@ def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
         run("-m", "tokenizers_zoo", "decode", f"{name}.tok", "-o", f"x.{suffix}", env=env)
         assert (tmp_path / f"x.{suffix}").stat().st_size > 1000
         assert tz.Tokens.load(tmp_path / f"{name}.tok") == tz.load(name).encode(DATA / source)
+
+
+def test_the_source_archive_holds_what_the_readme_speaks_of() -> None:
+    included = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    wanted = {"trainers", "eval", "models", "checkpoints", "tests", "benchmarks", "Makefile", "constraints.txt", "CHANGELOG.md"}
+    assert wanted <= set(included)
+    assert all((ROOT / name).exists() for name in included)
 
 
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +89,6 @@ def test_readme_table_lists_every_variant() -> None:
 
 
 def test_constraints_pin_what_pyproject_asks_for() -> None:
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
     names = {re.split(r"[\[>=]", d)[0].lower().replace("_", "-") for d in wanted} - {"tokenizers-zoo"}

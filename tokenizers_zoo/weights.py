@@ -21,7 +21,7 @@ CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 1
 
 
 def share(kind: str) -> Path:
-    """The folder "models" or "checkpoints": beside the package in a checkout, inside it in an installed wheel."""
+    """The folder "models", "checkpoints", "trainers" or "eval": beside the package in a checkout, inside an installed one."""
     package = Path(__file__).parent
     inside = package / "share" / kind
     return inside if inside.is_dir() else package.parent / kind

@@ -8,7 +8,7 @@ from typing import NoReturn
 from . import convert, verbs
 
 TRAINING = {
-    "fit": "train a recipe: -c trainers/RECIPE.yaml; every option of it can be overridden, see --print_config",
+    "fit": "train a recipe: -c NAME, e.g. titok-tiny, or a file; every option of it can be overridden, see --print_config",
     "validate": "the objective on the validation split: -c RECIPE --ckpt_path CKPT",
     "test": "the objective on the test split: -c RECIPE --ckpt_path CKPT",
     "predict": ".tok files of the test split: -c RECIPE --ckpt_path CKPT",
@@ -74,7 +74,7 @@ def build() -> argparse.ArgumentParser:
         verbs_.add_parser(name, help=text, add_help=False)
     judge = verb("eval", verbs.eval_, "measure tokenizers and baselines; a stopped run goes on where it was")
     judge.add_argument("names", nargs="+", help="variants, weight folders, or Hub ids")
-    judge.add_argument("--suite", type=Path, required=True, help="what is measured, e.g. eval/speech.yaml")
+    judge.add_argument("--suite", type=Path, required=True, help="what is measured: a name, e.g. speech, or a file")
     judge.add_argument("--data", required=True, help="manifest or folder")
     judge.add_argument("--split", default="test", help="of a manifest that has splits (default test)")
     judge.add_argument("--limit", type=int, help="at most so many files, spread evenly")

@@ -13,6 +13,7 @@ from ..errors import InputError, TokenError, WeightsError
 from ..official import IMPORTERS, load_official
 from ..tokenizer import Tokenizer
 from ..weights import is_embedded
+from .shipped import shipped, with_recipes
 
 ERRORS = (InputError, TokenError, WeightsError, OSError, ImportError)
 
@@ -23,7 +24,7 @@ def train(argv: Sequence[str]) -> int:
         from ..trainers.cli import run
     except ImportError as error:
         raise ImportError(f"training needs more packages ({error}); install tokenizers-zoo[train]") from error
-    run(argv)
+    run(with_recipes(argv))
     return 0
 
 
@@ -98,7 +99,7 @@ def eval_(args: argparse.Namespace) -> int:
     from ..eval.suite import Data, Plan, Suite
     from ..eval.systems import tokenized
 
-    suite = Suite.load(args.suite, args.set)
+    suite = Suite.load(shipped("eval", args.suite), args.set)
     rows = Data(args.data, args.split, args.limit).rows(suite.modality)
     tokenizers = {name: load(name, args.device) for name in args.names}
     for tokenizer in tokenizers.values():

@@ -28,7 +28,7 @@ from .resume import Resume
 PACKAGES = ("losses", "discriminators", "teachers", "trainers")
 HARMLESS = (  # remarks on what is meant so, most of them Lightning's
     "LightningCLI's args parameter",  # that the process has options of its own: the same ones, which it starts others with
-    ".*LeafSpec",  # deprecated by torch, used by Lightning
+    *(".*LeafSpec", ".*all_gather is deprecated"),  # by torch, used by Lightning
     ".*in eval mode at the start of training",  # averaged weights, frozen parts, teachers
     "Using ModelCheckpoint with manual optimization",  # that its checkpoints hold what a step made
     ".*does not have many workers",
