@@ -1,7 +1,6 @@
 """A whole recipe that trains in seconds: four photos of 32 pixels, eight tokens, one block a side."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +55,3 @@ def same(first: Any, second: Any) -> bool:
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(same, first, second))
     return first == second
-
-
-PYTHON = sys.executable
