@@ -179,8 +179,8 @@ def test_a_term_of_weight_zero_is_not_computed() -> None:
     assert terms(result, {"media": torch.zeros(1, 1, 4)}) == {"samples": 2.0}
 
 
-def test_the_verbs_train_validate_and_predict(tmp_path: Path) -> None:
-    """fit, validate, predict and export from the command line, with a recipe that names its tokenizer by file."""
+def test_the_verbs_train_validate_and_test(tmp_path: Path) -> None:
+    """fit, validate, test and export from the command line, with a recipe that names its tokenizer by file."""
     recipe = {
         "model": {
             "name": "mine",
@@ -202,14 +202,14 @@ def test_the_verbs_train_validate_and_predict(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tokenizers_zoo"]
     options = ["-c", str(tmp_path / "recipe.yaml")]
     verbs = [["fit", *options, "--model.tokenizer.init_args.encoder.init_args.depth", "1"]]
-    verbs += [[verb, *verbs[0][1:], "--ckpt_path", str(tmp_path / "last.ckpt")] for verb in ("validate", "predict")]
+    verbs += [[verb, *verbs[0][1:], "--ckpt_path", str(tmp_path / "last.ckpt")] for verb in ("validate", "test")]
     printed = []
     for verb in verbs:
         done = subprocess.run([*command, *verb], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
         printed.append(done.stdout)
     assert "valid/squared" in printed[1]
-    assert len(list((tmp_path / "tokens").glob("*.tok"))) == 3
+    assert "test/squared" in printed[2]
     assert main(["export", str(tmp_path / "last.ckpt"), "-o", str(tmp_path / "mine"), "--dtype", "float16"]) == 0
     assert len(tz.load(tmp_path / "mine").encoder.transformer.blocks) == 1
     card = (tmp_path / "mine/README.md").read_text()

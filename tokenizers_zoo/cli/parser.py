@@ -10,8 +10,7 @@ from . import convert, verbs
 TRAINING = {
     "fit": "train a recipe: -c NAME, e.g. titok-tiny, or a file; every option of it can be overridden, see --print_config",
     "validate": "the objective on the validation split: -c RECIPE --ckpt_path CKPT",
-    "test": "the objective on the test split: -c RECIPE --ckpt_path CKPT",
-    "predict": ".tok files of the test split: -c RECIPE --ckpt_path CKPT",
+    "test": "the objective on every file of the test split, whole: -c RECIPE --ckpt_path CKPT",
 }
 EXITS = "Exit codes: 0 all done, 1 something could not be done (said on stderr), 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."
 
@@ -39,7 +38,7 @@ def build() -> argparse.ArgumentParser:
     listing = verb("list", verbs.list_, "names of the tokenizers and whether their weights are embedded")
     listing.add_argument("pattern", nargs="?", default="*", help="shell-style pattern, e.g. 'titok-*'")
     info = verb("info", verbs.info, "what a tokenizer's tokens mean, and its size")
-    info.add_argument("name", help="variant, weight folder, or Hub id")
+    info.add_argument("name", help="variant, weight folder, Hub id, or checkpoint (.ckpt) of a run")
 
     again = "finished ones are skipped, so a stopped run can be repeated"
     encode = verb("encode", convert.encode, f"files -> .tok files; {again}")
@@ -47,7 +46,7 @@ def build() -> argparse.ArgumentParser:
     trip = verb("roundtrip", convert.roundtrip, "encode and decode files; print bits, SNR or PSNR, and time")
     for command in (encode, decode, trip):
         if command is not decode:
-            command.add_argument("name", help="variant, weight folder, or Hub id")
+            command.add_argument("name", help="variant, weight folder, Hub id, or checkpoint (.ckpt) of a run")
         words = command.add_mutually_exclusive_group(required=True) if command is encode else command
         many = "*" if command is encode else "+"
         words.add_argument("inputs", nargs=many, default=[], help="files, folders, or patterns; - is standard input")
@@ -64,7 +63,7 @@ def build() -> argparse.ArgumentParser:
     decode.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="output=NAME, seed=N, steps=N, ..."
     )
-    decode.add_argument("--weights", help="folder or Hub id; by default the variant that the tokens name")
+    decode.add_argument("--weights", help="folder, Hub id or checkpoint; by default the variant that the tokens name")
 
     bring = verb("import", verbs.import_, "the authors' checkpoint -> a weight folder of ours")
     bring.add_argument("variant")
@@ -73,7 +72,7 @@ def build() -> argparse.ArgumentParser:
     for name, text in TRAINING.items():
         verbs_.add_parser(name, help=text, add_help=False)
     judge = verb("eval", verbs.eval_, "measure tokenizers and baselines; a stopped run goes on where it was")
-    judge.add_argument("names", nargs="+", help="variants, weight folders, or Hub ids")
+    judge.add_argument("names", nargs="+", help="variants, weight folders, Hub ids, or checkpoints (.ckpt) of runs")
     judge.add_argument("--suite", type=Path, required=True, help="what is measured: a name, e.g. speech, or a file")
     judge.add_argument("--data", required=True, help="manifest or folder")
     judge.add_argument("--split", default="test", help="of a manifest that has splits (default test)")

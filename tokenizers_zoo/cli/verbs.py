@@ -19,7 +19,7 @@ ERRORS = (InputError, TokenError, WeightsError, OSError, ImportError)
 
 
 def train(argv: Sequence[str]) -> int:
-    """fit, validate, test, predict."""
+    """fit, validate, test."""
     try:
         from ..trainers.cli import run
     except ImportError as error:
@@ -29,7 +29,11 @@ def train(argv: Sequence[str]) -> int:
 
 
 def load(name: str, device: str = "cpu") -> Tokenizer:
-    """A trained tokenizer. Raises WeightsError; for a name that is nearly one of ours, with that name."""
+    """A trained tokenizer, or that of a run's checkpoint. Raises WeightsError; for what is nearly one of our names, with that."""
+    if name.endswith(".ckpt"):
+        from ..trainers.export import from_checkpoint
+
+        return from_checkpoint(name).to(device)
     try:
         return zoo.load(name, device)
     except WeightsError as error:

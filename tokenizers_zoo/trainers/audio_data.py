@@ -74,10 +74,11 @@ class AudioData(MediaData):
     brought to, None leaves it. gain: each crop is made up to this many dB softer or louder; a peak never exceeds 1. teachers:
     by the name that their features have in a batch; they run once a clip, into the folder `cache`. A batch has `media` (B, 1,
     S), `text` (what is said), and (B, T, D) a teacher, which cannot have one of these names. Validation takes `valid_seconds`
-    from the start of each clip.
+    from the start of each clip; a test hears whole clips, one at a time.
     """
 
     suffixes = SUFFIXES["audio"]
+    one_size = False
 
     def __init__(
         self,
@@ -156,6 +157,12 @@ class AudioData(MediaData):
         db += self.gain * (2 * float(torch.rand((), generator=generator)) - 1)
         wave = wave * min(10 ** (db / 20), 1 / max(float(wave.abs().max()), 1e-4))
         return {"text": row.draw(generator), **self._sample(row, wave, start, self.seconds)}
+
+    def read_whole(self, row: Row) -> Batch:
+        """All of a clip."""
+        with AudioFile(row.path) as file:
+            wave, seconds = self._part(file, 0, file.frames), file.frames / file.rate
+        return {"text": row.text, **self._sample(row, wave, 0.0, seconds)}
 
     def read_fixed(self, row: Row, generator: torch.Generator) -> Batch:
         """The start of a clip."""

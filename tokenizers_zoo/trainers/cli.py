@@ -1,4 +1,4 @@
-"""The training verbs: fit, validate, test, predict (Lightning's), and export."""
+"""The training verbs: fit, validate and test (Lightning's)."""
 
 import importlib
 import inspect

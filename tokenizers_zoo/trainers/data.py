@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from ..errors import InputError
 from ..manifest import Row, read_manifest
@@ -95,6 +95,36 @@ class Fixed(Dataset[Batch]):
         return self.read(self.rows[n], torch.Generator().manual_seed(n))
 
 
+class Whole(Dataset[Batch]):
+    """Every item once, with its share in a mean; number -1 - n is item n again, which has none."""
+
+    def __init__(self, rows: list[Row], read: Callable[[Row], Batch]):
+        self.rows, self.read = rows, read
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, n: int) -> Batch:
+        return {**self.read(self.rows[n if n >= 0 else -1 - n]), "share": (n >= 0) / len(self.rows)}
+
+
+class Shares(Sampler[list[int]]):
+    """Batches of `size` of `length` numbers, some for each process.
+
+    All have equally many, as collective operations need: what is short of one gets -1, number 0 again (see Whole).
+    """
+
+    def __init__(self, length: int, size: int, rank: int, world: int):
+        batches = [list(range(first, min(first + size, length))) for first in range(0, length, size)]
+        self.batches = (batches + [[-1]] * (-len(batches) % world))[rank::world]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
 class ResumableLoader(DataLoader[Batch]):
     """A loader over a ResumableSampler that goes on where a checkpoint was written; Lightning asks for the state."""
 
@@ -126,6 +156,7 @@ class MediaData(lightning.LightningDataModule, ABC):
     """
 
     suffixes: tuple[str, ...]
+    one_size = True  # whether whole items are of one size, and make batches
 
     def __init__(self, data: str, batch_size: int, workers: int, seed: int, valid_items: int, max_unreadable: int):
         super().__init__()
@@ -151,33 +182,39 @@ class MediaData(lightning.LightningDataModule, ABC):
         """Random training samples, and how many make an epoch."""
 
     @abstractmethod
+    def read_whole(self, row: Row) -> Batch:
+        """A test's sample."""
+
+    @abstractmethod
     def read_fixed(self, row: Row, generator: torch.Generator) -> Batch:
         """A validation sample."""
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Endless draws, a share of them for each process."""
         dataset, length = self.draws()
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        rank, world = self._place()
         length = max(length, self.batch_size * world)
         return ResumableLoader(dataset, sampler=ResumableSampler(length, rank, world), drop_last=True, **self._options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The fixed validation samples."""
-        return self._fixed("valid")
+        return DataLoader(Fixed(self.fixed_rows("valid"), self.read_fixed), **self._options())
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The fixed samples of the split `test`."""
-        return self._fixed("test")
-
-    predict_dataloader = test_dataloader
+        """Every file of the split `test`, whole, some for each process; `share` is what an item is of their mean."""
+        rows, size = self.rows("test"), self.batch_size if self.one_size else 1
+        options = self._options()
+        del options["batch_size"]
+        return DataLoader(Whole(rows, self.read_whole), batch_sampler=Shares(len(rows), size, *self._place()), **options)
 
     def fixed_rows(self, split: str) -> list[Row]:
         """At most `valid_items` files of a split, evenly spread over it."""
         rows = self.rows(split)
         return rows[:: max(1, math.ceil(len(rows) / self.valid_items))]
 
-    def _fixed(self, split: str) -> DataLoader[Batch]:
-        return DataLoader(Fixed(self.fixed_rows(split), self.read_fixed), **self._options())
+    def _place(self) -> tuple[int, int]:
+        """Number of this process, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ import torch
 from .. import zoo
 from ..errors import WeightsError
 from ..tokenizer import Tokenizer
-from ..weights import load_strict
+from ..weights import fingerprint, fold_weight_norm, load_strict, plain_state
 from .card import write_card
 from .checkpoints import FOLDER, last_checkpoint
 
@@ -47,8 +47,16 @@ def trained(checkpoint: dict[str, Any], averaged: bool) -> Tokenizer:
     tokenizer = zoo.build(config, config["name"])
     state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     load_strict(tokenizer, state, tokenizer.name)
-    tokenizer.license = config["license"]
+    tokenizer.license, tokenizer.weights = config["license"], fingerprint(plain_state(tokenizer))
     return tokenizer.eval()
+
+
+def from_checkpoint(path: str | Path) -> Tokenizer:
+    """What `export` would write of a checkpoint, ready to use. Raises WeightsError for other files."""
+    content = read_checkpoint(path)
+    tokenizer = trained(content, any(key.startswith(AVERAGE) for key in content["state_dict"]))
+    fold_weight_norm(tokenizer)
+    return tokenizer
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -66,6 +66,10 @@ class ImageData(MediaData):
         pixels = as_images(row.path, self.image_size, where).pixels[0]
         return {"media": pixels.flip(-1) if mirror < 0.5 else pixels, "text": row.draw(generator)}
 
+    def read_whole(self, row: Row) -> Batch:
+        """The same: that is what is encoded of a photo."""
+        return self.read_fixed(row, torch.Generator())
+
     def read_fixed(self, row: Row, generator: torch.Generator) -> Batch:
         """The centre of a photo."""
         return {"media": as_images(row.path, self.image_size).pixels[0], "text": row.text}

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -182,20 +181,23 @@ class TokenizerModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> dict[str, Reconstruction]:
         """The objective of the averaged weights, without the adversary's terms."""
-        result: Reconstruction = self.averaged(batch["media"], **_given(self.averaged, batch))
-        terms = self.objective(result, batch)
-        logs = terms | {"total": torch.stack(list(terms.values())).sum()}
-        self.log_dict({f"valid/{k}": v for k, v in logs.items()}, batch_size=len(batch["media"]), sync_dist=True)
+        result, logs = self._judge(batch)
+        named = {f"valid/{name}": value for name, value in logs.items()}
+        self.log_dict(named, batch_size=len(batch["media"]), sync_dist=True)
         return {"result": result}
 
-    test_step = validation_step
+    def test_step(self, batch: Batch, index: int) -> dict[str, Reconstruction]:
+        """The same, a mean over all items of the test. (Lightning rounds the number of items a process has.)"""
+        result, logs = self._judge(batch)
+        share = batch["share"].float().sum()
+        named = {f"test/{name}": value * share for name, value in logs.items()}
+        self.log_dict(named, batch_size=1, reduce_fx="sum", sync_dist=True)
+        return {"result": result}
 
-    def predict_step(self, batch: Batch, index: int) -> Tensor:
-        """Codes (B, K, N) of the averaged weights; each item's tokens go to tokens/BATCH-ITEM.tok below the run's folder."""
-        tokens = self.averaged.encode(batch["media"], **_given(self.averaged, batch))
-        for number, item in enumerate(tokens):
-            item.save(Path(self.trainer.default_root_dir) / f"tokens/{index:05d}-{number:03d}.tok")
-        return tokens.codes
+    def _judge(self, batch: Batch) -> tuple[Reconstruction, dict[str, Tensor]]:
+        result: Reconstruction = self.averaged(batch["media"], **_given(self.averaged, batch))
+        terms = self.objective(result, batch)
+        return result, terms | {"total": torch.stack(list(terms.values())).sum()}
 
     def configure_optimizers(self) -> Any:
         """One optimizer a side, each with its schedule."""

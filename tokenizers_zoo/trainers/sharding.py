@@ -52,6 +52,6 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> None:
         if not isinstance(block, nn.ModuleList | Quantizer):  # these are not only called by their forward
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
     fully_shard(module, mesh=mesh, reshard_after_forward=True)
-    for name in ("encode", "decode"):  # what prediction calls in place of forward
+    for name in ("encode", "decode"):  # what is called in place of forward
         if hasattr(module, name):
             register_fsdp_forward_method(module, name)
