@@ -4,8 +4,11 @@ import gc
 import json
 import os
 import shutil
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -107,6 +110,75 @@ def test_a_hub_dataset_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert (row.texts, row.split, row.path.suffix) == (("a cat", "a face"), "train", ".jpg")
     assert row.path.read_bytes() == (DATA / "chelsea.jpg").read_bytes()
     gc.collect()  # what it left open is remarked on here, not in another test
+
+
+class Hub(SimpleNamespace):
+    """A stand-in for the package `datasets`: one dataset, whose rows can change, and how often one was read."""
+
+    def __init__(self, fingerprint: str | None = "one"):
+        super().__init__(rows=[], reads=0, fingerprint=fingerprint, Audio=lambda decode: None)
+
+    def put(self, *words: str) -> None:
+        """Each in front of the others."""
+        for word in words:
+            self.rows.insert(0, {"audio": {"bytes": f"sound of {word}".encode(), "path": "x.wav"}, "text": word})
+
+    def load_dataset(self, name: str, config: str | None) -> dict[str, Any]:
+        return {"train": self, "validation": self}
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_fingerprint" and self.fingerprint:
+            return self.fingerprint
+        raise AttributeError(name)
+
+    column_names = ("audio", "text")
+
+    def cast_column(self, name: str, feature: Any) -> "Hub":
+        return self
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in self.rows:
+            self.reads += 1
+            yield row
+
+
+@pytest.mark.parametrize("fingerprints", [("one", "two"), (None, None)])
+def test_a_row_in_front_moves_no_text(fingerprints: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub(fingerprints[0])
+    monkeypatch.setattr("tokenizers_zoo.manifest.CACHE", tmp_path)
+    monkeypatch.setitem(sys.modules, "datasets", hub)
+    hub.put("one", "two")
+    before = read_manifest("hf:somebody/something", ())
+    hub.put("three")
+    hub.fingerprint = fingerprints[1]
+    after = read_manifest("hf:somebody/something", ())
+    assert [row.text for row in after] == ["three", "two", "one"] * 2
+    assert [row.split for row in after] == ["train"] * 3 + ["valid"] * 3
+    for row in before + after:
+        assert row.path.read_text() == f"sound of {row.text}"
+    assert after[1].path == before[0].path  # stored once
+
+
+def test_a_hub_dataset_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    monkeypatch.setattr("tokenizers_zoo.manifest.CACHE", tmp_path)
+    monkeypatch.setitem(sys.modules, "datasets", hub)
+    hub.put("one", "two")
+    first = read_manifest("hf:somebody/something", ())
+    assert hub.reads == 4
+    assert read_manifest("hf:somebody/something", ()) == first
+    assert hub.reads == 4
+    first[0].path.unlink()
+    assert read_manifest("hf:somebody/something", ()) == first  # what was lost comes again
+    assert first[0].path.exists()
+    read_manifest("hf:somebody/something:other", ())
+    assert hub.reads == 12
+    hub.rows[1]["audio"] = {"bytes": None, "path": None}
+    hub.fingerprint = "another"
+    with pytest.raises(tz.InputError, match="somebody/something, train 1 has no audio"):
+        read_manifest("hf:somebody/something", ())
+    hub.rows[1]["audio"] = {"bytes": None, "path": str(DATA / "sense_and_sensibility_0870.wav")}
+    assert read_manifest("hf:somebody/something", ())[1].path == DATA / "sense_and_sensibility_0870.wav"  # stays where it is
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

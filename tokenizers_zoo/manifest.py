@@ -1,9 +1,11 @@
 """What there is to train on: a manifest, or a folder."""
 
+import hashlib
+import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,26 +107,48 @@ def of_split(rows: list[Row], split: str) -> list[Row]:
 
 
 def _hugging_face(name: str, config: str | None = None) -> list[Row]:
-    """All splits of a dataset with a column `audio` or `image`; its files are unpacked into the cache, once."""
-    datasets = package("datasets")
+    """All splits of a dataset with a column `audio` or `image`.
+
+    Its files are unpacked into the cache, each named after its content, and its rows listed there under the fingerprint that
+    `datasets` gives this content; as long as it is the same, the list is all that is read.
+    """
+    parts = package("datasets").load_dataset(name, config)
     folder = CACHE.expanduser() / "datasets" / re.sub(r"\W+", "_", f"{name} {config or ''}").strip("_")
-    rows = []
-    for split, part in datasets.load_dataset(name, config).items():
-        column = next((c for c in ("audio", "image") if c in part.column_names), None)
-        if column is None:
-            raise InputError(f"{name} needs a column audio or image, it has {', '.join(part.column_names)}")
-        part = part.cast_column(column, getattr(datasets, column.title())(decode=False))
-        for index, item in enumerate(part):
-            suffix = Path(item[column]["path"] or "").suffix or (".flac" if column == "audio" else ".png")
-            path = folder / str(split) / f"{index:08d}{suffix}"
+    marks = {str(split): getattr(part, "_fingerprint", None) for split, part in parts.items()}
+    listed = folder / f"{_digest(json.dumps(marks).encode())}.jsonl" if all(marks.values()) else None
+    if listed and listed.is_file():
+        rows = read_manifest(listed, ())
+        if all(row.path.exists() for row in rows):
+            return rows
+    rows = [row for split, part in parts.items() for row in _unpacked(part, str(split), folder, name)]
+    if listed:
+        write_manifest(listed, rows)
+    return rows
+
+
+def _unpacked(part: Any, split: str, folder: Path, name: str) -> Iterator[Row]:
+    column = next((c for c in ("audio", "image") if c in part.column_names), None)
+    if column is None:
+        raise InputError(f"{name} needs a column audio or image, it has {', '.join(part.column_names)}")
+    undecoded = part.cast_column(column, getattr(package("datasets"), column.title())(decode=False))
+    for index, item in enumerate(undecoded):
+        place = f"{name}, {split} {index}"
+        stored = item[column] or {}
+        data, path = stored.get("bytes"), Path(stored.get("path") or "")
+        if data is None and not path.is_file():
+            raise InputError(f"{place} has no {column}; filter such rows out of the dataset")
+        if data is not None:
+            path = folder / (_digest(data) + (path.suffix or (".flac" if column == "audio" else ".png")))
             if not path.exists():
                 with atomic_path(path) as temporary:
-                    temporary.write_bytes(item[column]["bytes"] or Path(item[column]["path"]).read_bytes())
-            texts = _texts(item, (*TEXTS, "transcription"), f"{name}, {split} {index}")
-            known = {"validation": "valid", "val": "valid"}
-            label = "" if item.get("label") is None else str(item["label"])
-            rows.append(Row(path, texts, str(item.get("speaker_id") or ""), known.get(str(split), str(split)), label=label))
-    return rows
+                    temporary.write_bytes(data)
+        label = "" if item.get("label") is None else str(item["label"])
+        texts, speaker = _texts(item, (*TEXTS, "transcription"), place), str(item.get("speaker_id") or "")
+        yield Row(path, texts, speaker, {"validation": "valid", "val": "valid"}.get(split, split), label=label)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def _row(values: Mapping[str, Any], place: str, folder: Path) -> Row:

@@ -106,6 +106,7 @@ class AudioData(MediaData):
 
     def prepare_data(self) -> None:
         """Lets the teachers hear what they have not heard yet, where no trainer will (see `setup`)."""
+        super().prepare_data()
         if not self.trainer:
             self._fill("fit", "cpu", [(0, 1)])
 

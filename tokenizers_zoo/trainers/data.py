@@ -164,6 +164,10 @@ class MediaData(lightning.LightningDataModule, ABC):
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.valid_items, self.max_unreadable = valid_items, max_unreadable
 
+    def prepare_data(self) -> None:
+        """Reads the manifest, so that one process of a machine unpacks a dataset of the Hub and the others find it."""
+        _ = self.listed
+
     @abstractmethod
     def rows(self, split: str) -> list[Row]:
         """Files of a split."""
