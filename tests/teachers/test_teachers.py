@@ -1,6 +1,7 @@
 """Teachers on random models of every kind, alignment of text, the feature cache, recognisers."""
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +99,17 @@ def test_a_teacher_runs_once_a_clip(tmp_path: Path) -> None:
     past = cache.crop(CLIP, "text", 2.9, 0.5)
     assert torch.equal(past[-1], past[-2])
     assert cache.path(CLIP, "other text") != cache.path(CLIP, "text")
+    copy, again = tmp_path / "copy.wav", tmp_path / "again.wav"
+    for path in (copy, again):
+        path.write_bytes(CLIP.read_bytes())
+        os.utime(path, ns=(1, 1))
+    assert cache.path(copy, "") != cache.path(again, "")
+    first = cache.path(copy, "")
+    os.utime(copy, ns=(2, 2))
+    changed = cache.path(copy, "")
+    copy.write_bytes(CLIP.read_bytes() + b"longer")
+    os.utime(copy, ns=(2, 2))
+    assert len({first, changed, cache.path(copy, "")}) == 3
 
 
 @pytest.mark.parametrize("kind", ["hubert", "large", "whisper"])

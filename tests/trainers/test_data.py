@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.manifest import read_manifest
-from tokenizers_zoo.media import as_images
+from tokenizers_zoo.media import as_audio, as_images
 from tokenizers_zoo.trainers import data as loaders
 from tokenizers_zoo.trainers.audio_data import AudioData
 from tokenizers_zoo.trainers.data import ResumableSampler
@@ -201,6 +201,74 @@ def test_a_resumed_loader_leaves_out_what_was_done() -> None:
     assert torch.equal(rest, whole[1])
     assert len(list(again)) == 2  # the next epoch is whole
     assert again.state_dict() == {"batches_done": 0}
+
+
+def test_loaders_give_the_draws_in_their_order_and_move_no_random_numbers() -> None:
+    for data in (audio_data(), image_data()):
+        draws, state = data.draws()[0], torch.get_rng_state()
+        batch = next(iter(data.train_dataloader()))
+        for n, media in enumerate(batch["media"]):
+            assert torch.equal(media, draws[n]["media"])
+        next(iter(data.val_dataloader())), next(iter(data.test_dataloader()))
+        assert torch.equal(torch.get_rng_state(), state)
+        second = next(iter(data.train_dataloader()))["media"]
+        assert torch.equal(second, batch["media"])
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(1)
+        assert torch.equal(next(iter(loader))["media"][0], draws[loader.sampler.length]["media"])
+
+
+def test_a_process_gets_draws_of_its_own() -> None:
+    data, draws = audio_data(), audio_data().draws()[0]
+    data.batch_size = 4
+    data.trainer = Trainer()
+    data.trainer.world_size, data.trainer.global_rank = 2, 1
+    batch = next(iter(data.train_dataloader()))["media"]
+    assert torch.equal(batch, torch.stack([draws[n]["media"] for n in (1, 3, 5, 7)]))
+
+
+def test_fewer_files_than_a_batch_still_make_one() -> None:
+    data = image_data()
+    data.batch_size = 5
+    (batch,) = list(data.train_dataloader())
+    assert len(batch["media"]) == 5
+
+
+def test_validation_is_spread_over_the_split_and_starts_at_the_start(tmp_path: Path) -> None:
+    lines = [f"{n}.wav,{'valid' if n < 10 else 'train'}" for n in range(12)]
+    (tmp_path / "m.csv").write_text("\n".join(["path,split", *lines]))
+    for n in range(12):
+        shutil.copy(CLIP, tmp_path / f"{n}.wav")
+    data = AudioData(str(tmp_path / "m.csv"), 16000, workers=0, valid_items=4, valid_seconds=1.5)
+    assert [row.path.stem for row in data.fixed_rows("valid")] == ["0", "3", "6", "9"]
+    assert [row.path.stem for row in data.rows("train")] == ["10", "11"]
+    media = next(iter(data.val_dataloader()))["media"]
+    assert torch.equal(media[0], as_audio(CLIP, 16000).waveform[0, :, :24000])
+
+
+@pytest.mark.parametrize(("there", "asked", "found"), [("test", "valid", "test"), ("valid", "test", "valid")])
+def test_photos_for_validation_and_test_stand_in_for_each_other(there: str, asked: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f"path,split\na.jpg,train\nb.jpg,{there}\n")
+    data = ImageData(str(tmp_path / "m.csv"), 16, workers=0)
+    assert [row.split for row in data.rows(asked)] == [found]
+    speech = AudioData(str(tmp_path / "m.csv"), 16000, workers=0)
+    if asked == "valid":
+        assert [row.split for row in speech.rows(asked)] == [found]
+    else:
+        with pytest.raises(tz.InputError, match="no file belongs to the split 'test'"):
+            speech.rows(asked)
+
+
+def test_gain_is_even_over_its_range() -> None:
+    plain, louder = audio_data().draws()[0], audio_data(gain=6.0).draws()[0]
+    db = []
+    for n in range(80):
+        before, after = plain[n]["media"], louder[n]["media"]
+        db.append(10 * float(after.square().mean().log10() - before.square().mean().log10()))
+        assert float(after.abs().max()) <= 1
+    assert -6.001 < min(db) < -5
+    assert 5 < max(db) < 6.001
+    assert abs(sum(db) / len(db)) < 1.2
 
 
 def test_a_manifest_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
