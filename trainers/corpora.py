@@ -12,9 +12,11 @@ clips           any folder of WAV and FLAC files, NAME.txt beside NAME.wav as th
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from tokenizers_zoo.errors import InputError
 from tokenizers_zoo.manifest import Row, write_manifest
 from tokenizers_zoo.media import AudioFile
 
@@ -62,8 +64,11 @@ def main() -> None:
     rows = []
     for name, folder in (corpus.split("=", 1) for corpus in args.corpora):
         for row in CORPORA[name](Path(folder).resolve()):
-            with AudioFile(row.path) as file:
-                rows.append(dataclasses.replace(row, seconds=file.frames / file.rate))
+            try:
+                with AudioFile(row.path) as file:
+                    rows.append(dataclasses.replace(row, seconds=file.frames / file.rate))
+            except (InputError, FileNotFoundError) as error:
+                print(f"left out: {error}", file=sys.stderr)
     write_manifest(args.output, rows)
     for split in sorted({row.split for row in rows}):
         chosen = [row for row in rows if row.split == split]

@@ -13,8 +13,10 @@ from conftest import DATA
 from runs import audio_module, fit, image_data, image_module
 
 import tokenizers_zoo as tz
+from models import speech_model
 from tokenizers_zoo.cli import main
 from tokenizers_zoo.media import as_audio, as_images
+from tokenizers_zoo.teachers.speech import SpeechTeacher
 from tokenizers_zoo.trainers.audio_data import AudioData
 from tokenizers_zoo.trainers.cli import HARMLESS
 from tokenizers_zoo.trainers.data import Shares
@@ -110,6 +112,24 @@ def test_two_processes_find_what_one_finds(strategy: str, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr[-3000:]
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert found == pytest.approx([alone["test/squared"]] * 2, rel=1e-5)
+
+
+def test_each_verb_lets_the_teachers_hear_what_it_needs(tmp_path: Path) -> None:
+    rows = [{"path": str(path), "split": split} for path, split in zip(CLIPS, ("train", "valid", "test"), strict=True)]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    teacher = SpeechTeacher(speech_model(tmp_path / "model", "hubert"))
+    options = {"seconds": 0.5, "batch_size": 2, "workers": 0, "teachers": {"speech": teacher}, "cache": str(tmp_path / "cache")}
+    data, module = AudioData(str(tmp_path / "m.jsonl"), 16000, **options), audio_module(adversary=None)
+    fit(module, data, 1, tmp_path / "run", limit_val_batches=1, val_check_interval=1)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    seen = []
+    module.objective.register_forward_pre_hook(lambda _, given: seen.append(given[1]["speech"]))
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, use_distributed_sampler=False)
+    trainer.test(module, data, verbose=False)
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+    whole = teacher(as_audio(CLIPS[2], 16000).waveform[0, 0])
+    assert len(seen) == 1
+    torch.testing.assert_close(seen[0][0, : len(whole)], whole, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("ema", [0.5, None])

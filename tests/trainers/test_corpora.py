@@ -1,0 +1,44 @@
+"""The scripts that make a manifest: what is in it is true, and one bad file ends nothing."""
+
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import DATA
+
+from models import recognizer
+from tokenizers_zoo.manifest import read_manifest
+
+SCRIPTS = Path(__file__).parents[2] / "trainers"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_corpus_is_listed_with_true_lengths_and_gets_its_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def run(name: str, *args: object) -> str:
+        monkeypatch.setattr("sys.argv", [name, *map(str, args)])
+        runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+        return capsys.readouterr().err
+
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in ("sense_and_sensibility_0880.wav", "sense_and_sensibility_0920.flac"):
+        shutil.copy(DATA / name, clips)
+    (clips / "sense_and_sensibility_0880.txt").write_text("said")
+    (clips / "cut.wav").write_bytes((DATA / "sense_and_sensibility_0880.wav").read_bytes()[:9000])
+    assert "left out: " in run("corpora.py", f"clips={clips}", "-o", tmp_path / "m.csv")
+    rows = read_manifest(tmp_path / "m.csv", ())
+    assert [(row.path.name[-8:], round(row.seconds, 2), row.text) for row in rows] == [
+        ("0880.wav", 2.99, "said"),
+        ("920.flac", 6.05, ""),
+    ]
+    with (tmp_path / "m.csv").open("a") as file:
+        file.write("gone.wav,,,,,\n")
+    assert "left without a text: " in run("transcribe.py", tmp_path / "m.csv", recognizer(tmp_path / "model"))
+    again = read_manifest(tmp_path / "m.csv", ())
+    assert again[0] == rows[0]
+    assert again[1].path == rows[1].path
+    assert again[1].text
+    assert not again[2].text
