@@ -2,28 +2,39 @@
 
     python eval/compare.py out/eval "with, 1 codebook" "without, 1 codebook"
 
-Prints for every metric both values and their ratio. Items are drawn anew 10,000 times, the same ones for both systems, so that
-what is hard for both does not widen the interval (paired bootstrap, 95 %).
+Prints for every metric both values and their ratio over the items that both have. Items are drawn anew 10,000 times, the same
+ones for both systems, so that what is hard for both does not widen the interval (paired bootstrap, 95 %). Says what could not be
+compared; the exit code is 1 if that is everything.
 """
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 RESAMPLES = 10_000
+KNOWN = ("item", "bits", "codes", "path", "length", "failures", "without", "arrays")  # of an item besides its metrics
+
+Items = dict[tuple[str, int], dict[str, Any]]  # by file, and which time it is there
 
 
-def items_of(folder: Path, system: str) -> dict[str, dict[str, Any]]:
-    """What was measured of each file of one system. Ends the program for a system that is not there."""
-    for results in folder.glob("*/results.json"):
-        if json.loads(results.read_text())["system"] == system:
-            lines = (results.parent / "rows.jsonl").read_text().splitlines()
-            return {row["path"]: row for row in map(json.loads, lines)}
-    names = sorted(json.loads(path.read_text())["system"] for path in folder.glob("*/results.json"))
-    raise SystemExit(f"{folder} has no {system!r}; it has {', '.join(names)}")
+def items_of(folder: Path, system: str) -> Items:
+    """What is known of each file of one system, by its name or folder. Ends the program for one that is not there, or twice."""
+    found = {path.parent: json.loads(path.read_text())["system"] for path in sorted(folder.glob("*/results.json"))}
+    chosen = [path for path, name in found.items() if system in (name, path.name)]
+    if len(chosen) != 1:
+        names = ", ".join(sorted(found.values())) if not chosen else ", ".join(path.name for path in chosen)
+        raise SystemExit(f"{folder} has {len(chosen) or 'no'} {system!r}; it has {names}")
+    rows = [json.loads(line) for line in (chosen[0] / "rows.jsonl").read_text().splitlines()]
+    times: Counter[str] = Counter()
+    items: Items = {}
+    for row in rows:
+        items[row["path"], times[row["path"]]] = row
+        times[row["path"]] += 1
+    return items
 
 
 def fractions(item: dict[str, Any]) -> dict[str, tuple[float, float]]:
@@ -33,35 +44,76 @@ def fractions(item: dict[str, Any]) -> dict[str, tuple[float, float]]:
     return {key: (value, 1.0) for key, value in item.items() if isinstance(value, float)}
 
 
-def compare(first: dict[str, Any], second: dict[str, Any], metric: str) -> dict[str, tuple[float, ...]]:
-    """Of each measure of a metric: first value, second value, their ratio, its low and high end, and the number of items."""
-    pairs = [(first[path][metric], second[path][metric]) for path in first if path in second and metric in first[path]]
-    ratios = {}
-    for key in fractions(pairs[0][0]):
-        table = np.array([[*fractions(a)[key], *fractions(b)[key]] for a, b in pairs])
+def metrics_of(*sides: Items) -> list[str]:
+    """Names of all metrics that an item of either side has, or failed at."""
+    names = [key for items in sides for item in items.values() for key in item if key not in KNOWN]
+    failed = [key for items in sides for item in items.values() for key in item["failures"] if key not in ("all", "original")]
+    return list(dict.fromkeys([*names, *failed]))
+
+
+def compare(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, tuple[float, ...]]:
+    """Of each measure that all pairs have: first value, second value, their ratio, its low and high end, number of items."""
+    sides = [[fractions(item) for item in pair] for pair in pairs]
+    ratios: dict[str, tuple[float, ...]] = {}
+    for key in [key for key in sides[0][0] if all(key in side for pair in sides for side in pair)]:
+        table = np.array([[*a[key], *b[key]] for a, b in sides])
         draws = np.random.default_rng(0).integers(len(table), size=(RESAMPLES, len(table)))
         whole = table.sum(0)
         sums = table[draws].sum(1)
-        values = whole[0] / whole[1], whole[2] / whole[3]
         with np.errstate(divide="ignore", invalid="ignore"):  # nothing to compare with: the ratio is inf or nan
+            values = whole[0] / whole[1], whole[2] / whole[3]
             low, high = np.quantile((sums[:, 0] / sums[:, 1]) / (sums[:, 2] / sums[:, 3]), [0.025, 0.975])
             ratios[key] = (*values, values[0] / values[1], low, high, len(table))
     return ratios
 
 
-def main() -> None:
-    """Prints a line a measure of the two systems that the command line names."""
+def lacking(metric: str, sides: dict[str, Items]) -> list[str]:
+    """A line on each side's items that the other has of a metric, with the reasons."""
+    having = {name: {key for key, item in items.items() if metric in item} for name, items in sides.items()}
+    lines = []
+    for name, items in sides.items():
+        gone = sorted(set.union(*having.values()) - having[name])
+        if not having[name] or not gone:
+            continue
+        reasons = []
+        for key in gone:
+            failures = items[key]["failures"] if key in items else {"all": "not there"}
+            reasons.append(f"{Path(key[0]).name} ({failures.get(metric) or failures.get('all') or 'without a reason'})")
+        lines.append(f"{metric}: {len(gone)} item{'s' * (len(gone) > 1)} that {name!r} lacks: {', '.join(reasons)}")
+    return lines
+
+
+def main() -> int:
+    """Prints a line a measure of the two systems that the command line names, and what they cannot be compared in."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="what `tokenizers-zoo eval -o` wrote")
-    parser.add_argument("first")
+    parser.add_argument("first", help="a system's name, or its folder")
     parser.add_argument("second")
     args = parser.parse_args()
-    first, second = items_of(args.folder, args.first), items_of(args.folder, args.second)
-    known = ("bits", "codes", "path", "length", "failures")
-    for metric in [key for key in next(iter(first.values())) if key not in known]:
-        for key, (a, b, ratio, low, high, items) in compare(first, second, metric).items():
-            print(f"{key}: {a:.3f} against {b:.3f}, ratio {ratio:.2f} ({low:.2f} to {high:.2f}), {items} items")
+    sides = {name: items_of(args.folder, name) for name in (args.first, args.second)}
+    if len(sides) == 1:
+        raise SystemExit("one system was named twice; name two")
+    first, second = sides.values()
+    compared: dict[tuple[str, str], tuple[float, ...]] = {}
+    left: list[str] = []
+    for metric in metrics_of(first, second):
+        pairs = [(first[k][metric], second[k][metric]) for k in first if metric in first[k] and metric in second.get(k, {})]
+        measures = compare(pairs) if pairs else {}
+        compared |= {(metric, key): values for key, values in measures.items()}
+        owners = [name for name, items in sides.items() if any(metric in item for item in items.values())]
+        if not pairs:
+            why = "no item of both has it" if len(owners) == 2 else f"only {owners[0]!r} has it" if owners else "neither has it"
+            left.append(f"{metric}: {why}")
+        elif not measures:
+            left.append(f"{metric}: it is no number of single items")
+        left += lacking(metric, sides)
+    words = Counter(key for _, key in compared)
+    for (metric, key), (a, b, ratio, low, high, items) in compared.items():
+        label = key if words[key] == 1 else f"{metric}.{key}"
+        print(f"{label}: {a:.3f} against {b:.3f}, ratio {ratio:.2f} ({low:.2f} to {high:.2f}), {items} items")
+    print("".join(f"not compared: {line}\n" for line in left or ([] if compared else ["there is nothing"])), end="")
+    return 0 if compared else 1
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

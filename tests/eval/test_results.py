@@ -16,6 +16,7 @@ from torch import Tensor
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval.base import Item, Metric, TokenMetric
+from tokenizers_zoo.eval.report import missing, table
 from tokenizers_zoo.eval.results import codebooks
 from tokenizers_zoo.eval.systems import Tokenized
 from tokenizers_zoo.manifest import Row
@@ -207,6 +208,15 @@ def test_entropy_is_corrected_where_there_are_enough_codes(tmp_path: Path) -> No
     assert few["values"]["codebooks"]["corrected_bits"] == [None, 0.0]
     assert "entropy_coded_per_second_or_pixel" not in few["values"]
     assert few["notes"] == ["no entropy-coded rate: fewer than 10 codes an entry in codebook 1"]
+    assert "\ncoded: no entropy-coded rate: fewer than 10 codes an entry in codebook 1." in table([few], "audio")
+
+
+def test_what_no_system_has_is_listed_once(tmp_path: Path) -> None:
+    rows = [*clips(tmp_path, 1), Row(tmp_path / "none.wav")]
+    plan = toy_plan(rows, level=Picky(), missing={"pesq": "no package"})
+    found = missing(run([Same("a"), Same("b"), Same("c")], plan, rows, tmp_path / "out"))
+    assert list(found.values()) == ["all", "all"]
+    assert [key[:2] for key in found] == [("none.wav", "original"), ("all items", "pesq")]
 
 
 def test_the_correction_finds_the_true_entropy() -> None:

@@ -25,7 +25,8 @@ def table(results: Results, modality: str) -> str:
     """Markdown: a row a system; rates, the entropy-coded one where there are codes, means with 95 % intervals; their origin."""
     rows = [[cell.replace("|", "&#124;") for cell in row] for row in cells(results, modality)]
     head, *rest = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([head, "|" + "---|" * len(rows[0]), *rest, "", origin(results)])
+    notes = [f"\n{result['system']}: {note}." for result in results for note in result.get("notes", ())]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *rest, "", origin(results), *notes])
 
 
 def cells(results: Results, modality: str) -> list[list[str]]:
