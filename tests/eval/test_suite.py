@@ -214,12 +214,26 @@ def test_names_that_folders_cannot_have() -> None:
 
 
 def test_measures_of_one_word_get_the_name_of_their_metric() -> None:
-    parts = {"short": "STOI", "long": {"class_path": "STOI", "init_args": {"extended": True}}, "mel": "MelDistance", "x": "PSNR"}
-    found = labels(parts, {"short": ["stoi"], "long": ["stoi"], "mel": ["mel"], "x": ["psnr"]})
-    assert list(found.values()) == ["short.stoi", "long.stoi", "mel", "psnr"]
-    assert labels(parts, {"short": ["stoi"], "mel": ["mel"]})["short", "stoi"] == "short.stoi"  # also where the other failed
-    assert labels({"a": "A", "b": "B"}, {"a": ["same", "one"], "b": ["same"]}) == {
+    parts = {"short": "STOI", "long": {"class_path": "STOI", "init_args": {"extended": True}}, "mel": "Mel", "coarse": "Mel"}
+    metrics: dict[str, Any] = {
+        "short": SimpleNamespace(key="stoi"),
+        "long": SimpleNamespace(key="estoi"),
+        "mel": None,
+        "coarse": None,
+    }
+    found = labels(parts, metrics, {"short": ["stoi"], "long": ["estoi"], "mel": ["mel"], "coarse": ["mel"]})
+    assert list(found.values()) == ["stoi", "estoi", "mel.mel", "coarse.mel"]
+    assert labels(parts, metrics, {"short": ["stoi"], "mel": ["mel"]}) == {  # where the others could not be measured
+        ("short", "stoi"): "stoi",
+        ("mel", "mel"): "mel.mel",
+    }
+    metrics["long"].key = "stoi"
+    assert list(labels(parts, metrics, {"short": ["stoi"]}).values()) == ["short.stoi"]
+    del metrics["long"]  # nobody knows what it would be called
+    assert list(labels(parts, metrics, {"short": ["stoi"]}).values()) == ["short.stoi"]
+    assert labels({"a": "A", "b": "B", "c": "C"}, {}, {"a": ["same", "one"], "b": ["same"], "c": ["other"]}) == {
         ("a", "same"): "a.same",
         ("a", "one"): "a.one",
         ("b", "same"): "b.same",
+        ("c", "other"): "other",
     }

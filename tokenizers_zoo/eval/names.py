@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError
-from .base import System
+from .base import Measure, System
 from .overrides import written_out
 
 
@@ -38,16 +38,26 @@ def _folder(name: str, hashed: bool = False) -> str:
     return folder
 
 
-def labels(parts: Mapping[str, Any], measures: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], str]:
+def labels(
+    parts: Mapping[str, Any], metrics: Mapping[str, Measure], measures: Mapping[str, Iterable[str]]
+) -> dict[tuple[str, str], str]:
     """What each measure of each metric is called in results.
 
-    Its own word ("stoi"), or where two metrics of the suite are of one class or have a measure of one word, the suite's name of
-    the metric before it ("short.stoi"). parts: the suite's metrics. measures: words of each metric's measures.
+    Its own word ("stoi"), or the suite's name of the metric before it ("short.stoi") where two metrics have a measure of one
+    word, or are of one class without a `key` of their own each, so that the name is the same whether the other one could be
+    measured or not. parts: the suite's metrics. metrics: those that could be had. measures: words of each one's measures.
     """
-    classes = Counter(written_out(part)["class_path"] for part in parts.values())
     words = Counter(word for some in measures.values() for word in some)
+    keys = {name: getattr(metrics.get(name), "key", "") for name in parts}
     found: dict[tuple[str, str], str] = {}
     for name, some in measures.items():
-        alone = classes[written_out(parts[name])["class_path"]] == 1 and all(words[word] == 1 for word in some)
+        alike = [other for other in parts if other != name and _class(parts[other]) == _class(parts[name])]
+        alone = all(words[word] == 1 for word in some) and all(
+            keys[name] and keys[other] not in ("", keys[name]) for other in alike
+        )
         found |= {(name, word): word if alone else f"{name}.{word}" for word in some}
     return found
+
+
+def _class(part: Any) -> str:
+    return str(written_out(part)["class_path"])

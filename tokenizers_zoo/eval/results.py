@@ -82,7 +82,7 @@ def _measured(
             except UNMEASURED as error:
                 result["failures"].append({"path": "all items", name: str(error)})
     words = {name: dict.fromkeys(word for summary in some.values() for word in summary) for name, some in found.items()}
-    called = labels(plan.suite.metrics, words)
+    called = labels(plan.suite.metrics, plan.parts.metrics, words)
     return {
         (folder, called[name, word]): value
         for name, some in found.items()
