@@ -104,3 +104,12 @@ def test_the_same_numbers_in_any_batches_and_after_a_stop(tmp_path: Path) -> Non
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-6)
     assert whole == broken
     assert run(tmp_path, "titok-tiny", *data, "-o", tmp_path / "broken", "--seed", "1") == 1
+
+
+def test_the_batch_is_as_large_as_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    encode = tz.ImageTokenizer.encode
+    monkeypatch.setattr(tz.ImageTokenizer, "encode", lambda self, media: (sizes.append(len(media)), encode(self, media))[1])
+    assert run(tmp_path, "titok-tiny", "--data", DATA) == 0
+    assert run(tmp_path, "titok-tiny", "--data", DATA, "--batch-size", "2", "-o", tmp_path / "two") == 0
+    assert sizes == [3, 2, 1]

@@ -11,6 +11,7 @@ from conftest import DATA, small
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval import systems
 from tokenizers_zoo.eval.systems import Picture, Tokenized, ogg_payload
+from tokenizers_zoo.manifest import Row
 
 
 def test_codebooks_are_measured_where_they_decode_alone() -> None:
@@ -29,6 +30,18 @@ def test_a_second_output_is_a_row_of_the_table() -> None:
     assert (decoded.sample_rate, decoded.waveform.shape[-1]) == (16000, 9000)
     assert found["codes"].shape == (1, 8)  # 9000 samples at 16 kHz are 7.03 frames of 1920 at 24 kHz
     assert found["bits"] == 8 * 14 + 32
+
+
+def test_an_items_noise_has_its_own_seed() -> None:
+    """Whatever is beside it."""
+    tokenizer = toys.noisy()
+    photos = [tz.Images.load(DATA / f"{name}.jpg").resize_crop(16) for name in ("chelsea", "coffee", "chelsea")]
+    rows = [Row(DATA / "chelsea.jpg")] * 3
+    together = [back for back, _ in Tokenized(tokenizer).roundtrips(photos, rows, [5, 6, 7])]
+    for photo, seed, back in zip(photos, (5, 6, 7), together, strict=True):
+        wanted = tokenizer.decode(tokenizer.encode(photo), seed=seed)
+        torch.testing.assert_close(back.pixels, wanted.pixels)
+    assert not torch.equal(together[0].pixels, together[2].pixels)
 
 
 def test_only_what_a_tokenizer_can_decode_is_listed() -> None:
