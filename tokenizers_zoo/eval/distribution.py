@@ -31,7 +31,7 @@ class Gaussians(Batched):
     """
 
     better = "lower"
-    key: str
+    key = "frechet"
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from .windows import windows
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)  # of openai/whisper, after 0
 REPETITIVE = 2.4  # letters over their zlib size: from there on a text counts as repeating itself (openai/whisper)
+TOKENS = 224  # more than anyone says in 30 s
 LEAST = RATE // 10  # samples; the convolutions of wav2vec 2.0 need 400
 
 
@@ -30,7 +31,7 @@ class SpeechRecognizer(nn.Module):
         from transformers import AutoConfig, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor
 
         config = open_model(AutoConfig, path)
-        self.generates, self.retries = config.is_encoder_decoder, config.model_type == "whisper"
+        self.generates, self.whisper = config.is_encoder_decoder, config.model_type == "whisper"
         self.model = (
             open_model(AutoModelForSpeechSeq2Seq if self.generates else AutoModelForCTC, path).eval().requires_grad_(False)
         )
@@ -57,7 +58,7 @@ class SpeechRecognizer(nn.Module):
         if not self.generates:
             return self.processor.batch_decode(self.model(inputs).logits.argmax(-1))
         texts = self._written(inputs)
-        if self.retries:
+        if self.whisper:
             texts = [self._again(x, text) if repetitive(text) else text for x, text in zip(inputs.split(1), texts, strict=True)]
         return texts
 
@@ -73,8 +74,9 @@ class SpeechRecognizer(nn.Module):
 
     def _written(self, inputs: Tensor, temperature: float = 0.0) -> list[str]:
         draws: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
-        # 224 tokens are more than anyone says in 30 s
-        ids = self.model.generate(inputs, num_beams=1, max_length=224, **draws, **self.options)
+        if self.whisper:  # which takes no mask, and warns of its absence
+            draws |= {"attention_mask": inputs.new_ones(inputs[:, 0].shape)}
+        ids = self.model.generate(inputs, num_beams=1, max_length=TOKENS, **draws, **self.options)
         return [text.strip() for text in self.processor.batch_decode(ids, skip_special_tokens=True)]
 
 
