@@ -1,4 +1,4 @@
-"""Metrics of speech where there is little or much to hear: silence, short clips, long ones; a batch gives what single clips give."""
+"""Speech metrics where there is little or much to hear: silence, short and long clips; a batch gives what single clips give."""
 
 import sys
 from types import SimpleNamespace
