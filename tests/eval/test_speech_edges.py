@@ -1,4 +1,4 @@
-"""Speech metrics where there is little or much to hear: silence, short and long clips; a batch gives what single clips give."""
+"""Metrics of speech where there is little or much to hear: silence, short and long clips; a batch gives what clips alone give."""
 
 import sys
 from types import SimpleNamespace
@@ -138,6 +138,16 @@ def test_mel_distance_of_known_signals(clip: Tensor) -> None:
     with pytest.raises(tz.InputError, match=r"lasts 0\.064 s; the mel distance needs at least 0\.064 s"):
         metric.item(loud[:1023], loud[:1023], ROW)
     metric.item(loud[:1024], loud[:1024], ROW)
+
+
+def test_mel_distance_agrees_with_torchaudio(clip: Tensor) -> None:
+    from torchaudio.transforms import MelSpectrogram
+
+    mel = MelSpectrogram(RATE, 1024, hop_length=256, n_mels=80, power=1, norm="slaney", center=False)
+    sides = [torch.nn.functional.pad(x[None], (384, 384), mode="reflect") for x in (clip, clip + noise(len(clip) / RATE))]
+    a, b = (mel(side).clamp(min=1e-5).log() for side in sides)
+    found = speech.MelDistance().item(clip, clip + noise(len(clip) / RATE), ROW)["mel_distance"]
+    assert found == pytest.approx(float((a - b).abs().mean()), abs=1e-3)
 
 
 def test_pitch_is_compared_where_both_are_voiced(monkeypatch: pytest.MonkeyPatch) -> None:

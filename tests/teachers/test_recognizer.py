@@ -90,6 +90,14 @@ def test_a_clip_of_40_s_is_heard_to_its_end(listen: SpeechRecognizer, clips: lis
     assert listen([clips[2]])[0] == " ".join(filter(None, listen([clips[2][piece] for piece in pieces])))
 
 
+def test_a_multilingual_whisper_is_told_the_language(tmp_path: Path) -> None:
+    folder = whisper(tmp_path)
+    assert SpeechRecognizer(folder).options == {}
+    config = tmp_path / "generation_config.json"
+    config.write_text(config.read_text().replace('"is_multilingual": false', '"is_multilingual": true'))
+    assert SpeechRecognizer(folder, "de").options == {"language": "de", "task": "transcribe"}
+
+
 class Repeating(SpeechRecognizer):
     """Says "ha" 60 times to every input whose first value is above 0, until the third temperature."""
 
