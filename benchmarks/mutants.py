@@ -2,10 +2,11 @@
 
 In a copy of the checkout, one small change at a time (a mutant: another operator, number or function; a term, an option or a
 statement left out) is written into a file of a room. That room's tests run in a fork of a process that has imported torch
-already: those that reach the line first, fast before slow, until one fails. Which mutants are tried is decided by a hash of the
-seed and the changed line, so that a sample stays the same where the code does. --out keeps results.json and what each test
-reaches: run again after a change of code or tests, and what was caught is not tried again. A mutant that changes nothing that
-anyone could see (an equivalent one) is listed by its key in mutants.md and does not count.
+already: those that reach the line, or all where none is seen to (another process may), fast before slow, until one fails.
+Which mutants are tried is decided by a hash of the seed and the changed line, so that a sample stays the same where the code
+does. --out keeps results.json and what each test reaches: run again after a change of code or tests, and what was caught is not
+tried again. A mutant that changes nothing that anyone could see (an equivalent one) is listed by its key in mutants.md and does
+not count.
 """
 
 import argparse
@@ -134,6 +135,8 @@ class Order:
     def __init__(self, room: str, tests: list[str] | None = None):
         self.here, self.tests, self.room, self.failed = f"{Path.cwd()}/", tests, f"tokenizers_zoo/{room}/", set[str]()
         self.seen: dict[str, Any] = {}
+        self.shared: dict[int, tuple[float, set[str]]] = {}  # what fixtures of several tests take and reach: counts for each
+        self.lines: set[str] = set()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
@@ -141,14 +144,23 @@ class Order:
             items[:] = sorted((i for i in items if i.nodeid in self.tests), key=lambda i: self.tests.index(i.nodeid))
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Any:
+        before, began = set(self.lines), time.monotonic()
+        try:
+            return (yield)
+        finally:
+            if fixturedef.scope != "function" and id(fixturedef) not in self.shared:
+                self.shared[id(fixturedef)] = (time.monotonic() - began, self.lines - before)
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Any:
-        lines, began = set(), time.monotonic()
+        self.lines, began = set(), time.monotonic()
 
         def trace(frame: Any, event: str, _: object) -> Any:
             file = frame.f_code.co_filename.removeprefix(self.here)
             if not file.startswith(self.room):
                 return None
-            lines.add(f"{file}:{frame.f_lineno}")
+            self.lines.add(f"{file}:{frame.f_lineno}")
             return trace
 
         sys.settrace(None if self.tests else trace)
@@ -156,7 +168,12 @@ class Order:
             return (yield)
         finally:
             sys.settrace(None)
-            self.seen[item.nodeid] = {"seconds": time.monotonic() - began, "lines": sorted(lines)}
+            fixtures = {id(x) for found in item._fixtureinfo.name2fixturedefs.values() for x in found} & self.shared.keys()
+            seconds = max([time.monotonic() - began, *(self.shared[x][0] for x in fixtures)])
+            self.seen[item.nodeid] = {
+                "seconds": seconds,
+                "lines": sorted(self.lines.union(*(self.shared[x][1] for x in fixtures))),
+            }
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         self.failed |= {report.nodeid} if report.failed else set()
@@ -209,7 +226,7 @@ def tried(mutant: dict[str, Any], room: str, seen: dict[str, Any], slow: float, 
     places = {f"{mutant['file']}:{line}" for line in mutant["lines"]}
     reached = {name for name, x in seen["tests"].items() if places & set(x["lines"])}
     tests, spent = [], 0.0
-    for name in sorted(seen["tests"], key=lambda n: (n not in reached, seen["tests"][n]["seconds"])):
+    for name in sorted(reached or seen["tests"], key=lambda n: seen["tests"][n]["seconds"]):
         seconds = seen["tests"][name]["seconds"]
         if seconds <= slow and spent + seconds <= budget:
             tests, spent = [*tests, name], spent + seconds
