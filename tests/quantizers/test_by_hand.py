@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from kinds import started
+from kinds import KINDS, started
 from torch import Tensor
 
 from tokenizers_zoo.quantizers import (
@@ -251,3 +251,9 @@ def test_no_row_is_revived_where_none_shall_be() -> None:
     quantizer.learner.embed[0, 3] = -100.0
     quantizer(far)
     assert quantizer.learner.cluster_size[0, 3] == 0
+
+
+def test_who_decodes_prefixes() -> None:
+    """Levels, and groups all of which are levels or one codebook; never bits."""
+    promised = {kind for kind, build in KINDS.items() if build().codebook_prefixes}
+    assert promised == {"residual ema", "residual factorized", "split", "split subtracting", "projected"}
