@@ -20,6 +20,7 @@ from tokenizers_zoo.quantizers import (
     SplitQuantizer,
     VectorQuantizer,
     base,
+    moving_average,
     scalar,
 )
 
@@ -257,3 +258,28 @@ def test_who_decodes_prefixes() -> None:
     """Levels, and groups all of which are levels or one codebook; never bits."""
     promised = {kind for kind, build in KINDS.items() if build().codebook_prefixes}
     assert promised == {"residual ema", "residual factorized", "split", "split subtracting", "projected"}
+
+
+@pytest.mark.parametrize("count", [5, 7, 9])
+def test_a_draw_is_of_all_processes_vectors(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Two processes of 3 and 4 vectors, one after the other: together they give whole vectors, none twice if there are enough."""
+    vectors, rows = (torch.arange(7.0)[:, None] + 1).split([3, 4]), torch.zeros(count, 1)
+    monkeypatch.setattr(moving_average.dist, "broadcast", lambda places, source: None)  # both draw by one seed
+    monkeypatch.setattr(moving_average, "_sum", lambda x: torch.tensor([3, 4]) if x.dtype == torch.long else x)
+    for rank in (0, 1):
+        monkeypatch.setattr(moving_average, "_place", lambda rank=rank: (rank, 2))
+        torch.manual_seed(5)
+        rows += moving_average._draw(vectors[rank], count)
+    assert set(rows.flatten().tolist()) <= set(range(1, 8))
+    assert len(rows.unique()) == min(count, 7)
+
+
+def test_candidates_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of three processes offers its vectors in every third place, a 1 behind each, and no vector twice."""
+    monkeypatch.setattr(moving_average, "_place", lambda: (1, 3))
+    for count, places in ((2, [1, 4]), (5, [1, 4, 7])):
+        table = moving_average._candidates(torch.arange(1.0, count + 1)[:, None], 8)
+        assert table[:, 1].nonzero().flatten().tolist() == places
+        assert len(table[places, 0].unique()) == len(places)
+        assert table[:, 1].sum() == table[places, 1].sum() == len(places)
+        assert not table[table[:, 1] == 0].any()
