@@ -1,0 +1,42 @@
+#!/bin/sh
+# What this library does on a GPU, in at most five minutes, without a network: sh benchmarks/device.sh -o device.json
+#
+# Beside torch, transformers, lightning (with torchmetrics), timm (with torchvision) and einops it needs a few packages of 4 MB in all:
+#
+#   pip download --no-deps -d wheels -c constraints.txt vector-quantize-pytorch einx torch-einops-utils frozendict loguru \
+#     jsonargparse docstring-parser typeshed-client soundfile cffi
+#
+# --wheels FOLDER   installs these into an environment of its own that sees what the machine has; without it, python3 (or $PYTHON)
+#                   must have them
+# --device cpu      the same on a CPU, with few steps and small batches: a rehearsal
+# further options: python benchmarks/device.py --help
+#
+# Of a checkout it takes 49 MB: leave out what checkpoints/ has besides the three tiny tokenizers' config.json and model.safetensors, and
+#   tar c benchmarks models trainers tokenizers_zoo tests/data checkpoints/*-tiny/config.json checkpoints/*-tiny/model.safetensors
+# is all that it takes. Teachers are random networks of the recipes' sizes; speech and photos are those of tests/data, made up where they are missing.
+#
+# How to read the JSON:
+#
+# parity      for each tokenizer: `exact` and `tf32` are the shares of codes (of all, and of the first codebook) that differ from the CPU's
+#             with cuDNN's and cuBLAS' TF32 off and on, `decoded` the largest difference of what is decoded from equal codes. Torch lets
+#             cuDNN use TF32 unless torch.backends.cudnn.allow_tf32 = False. `bfloat16` is the share that autocast changes, `cast` that of
+#             a tokenizer in bfloat16, both against float32 on the same device. Published sizes have generated weights.
+# speed       seconds of audio, or images, encoded and decoded a second.
+# training    of each tiny recipe, with its batch and precision, for --steps: steps and samples a second before and with the adversary,
+#             the last loss, the largest relative difference between the losses of the run and those of one that was stopped at two
+#             thirds, built anew and resumed (0: exactly the same), and that between two runs without a stop (what the device itself
+#             does not repeat).
+# memory_gb   peak of each part: of the device's allocator, or of the whole process on a CPU.
+# skipped     parts that --limit left no time for; "complete" is false where a run was cut off.
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+if [ "${1:-}" = --wheels ]; then
+    environment=$(mktemp -d)
+    trap 'rm -rf "$environment"' EXIT
+    "$python" -m venv --system-site-packages "$environment"
+    "$environment/bin/python" -m pip install --quiet --no-index --no-deps "$2"/*.whl
+    python=$environment/bin/python
+    shift 2
+fi
+PYTHONPATH=$PWD "$python" benchmarks/device.py "$@"
