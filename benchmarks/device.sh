@@ -1,7 +1,7 @@
 #!/bin/sh
 # What this library does on a GPU, in at most five minutes, without a network: sh benchmarks/device.sh -o device.json
 #
-# Beside torch, transformers, lightning (with torchmetrics), timm (with torchvision) and einops it needs a few packages of 4 MB in all:
+# Beside torch, transformers, lightning (with torchmetrics), timm (with torchvision) and einops it needs ten packages of 3 MB in all:
 #
 #   pip download --no-deps -d wheels -c constraints.txt vector-quantize-pytorch einx torch-einops-utils frozendict loguru \
 #     jsonargparse docstring-parser typeshed-client soundfile cffi
@@ -11,9 +11,9 @@
 # --device cpu      the same on a CPU, with few steps and small batches: a rehearsal
 # further options: python benchmarks/device.py --help
 #
-# Of a checkout it takes 49 MB: leave out what checkpoints/ has besides the three tiny tokenizers' config.json and model.safetensors, and
+# Of a checkout it takes 49 MB; what else checkpoints/ has can stay behind, and all but
 #   tar c benchmarks models trainers tokenizers_zoo tests/data checkpoints/*-tiny/config.json checkpoints/*-tiny/model.safetensors
-# is all that it takes. Teachers are random networks of the recipes' sizes; speech and photos are those of tests/data, made up where they are missing.
+# Teachers are random networks of the recipes' sizes; speech and photos are those of tests/data, made up where they are missing.
 #
 # How to read the JSON:
 #
@@ -29,7 +29,7 @@
 # memory_gb   peak of each part: of the device's allocator, or of the whole process on a CPU.
 # skipped     parts that --limit left no time for; "complete" is false where a run was cut off.
 set -eu
-cd "$(dirname "$0")/.."
+checkout=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 if [ "${1:-}" = --wheels ]; then
     environment=$(mktemp -d)
@@ -39,4 +39,4 @@ if [ "${1:-}" = --wheels ]; then
     python=$environment/bin/python
     shift 2
 fi
-PYTHONPATH=$PWD "$python" benchmarks/device.py "$@"
+PYTHONPATH=$checkout "$python" "$checkout/benchmarks/device.py" "$@"
