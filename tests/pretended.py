@@ -76,6 +76,8 @@ class _Sides(TorchDispatchMode):
         if FakeTensor not in types and (device is None or device.type != "cuda"):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
+        generator = kwargs.get("generator")
+        assert generator is None or generator.device == device, f"a generator of {generator.device} draws on {device}"
         if func in (NUMBER, PLACES) or (func is COPY and device is not None and device.type == "cpu"):
             self.asked[_caller()] += 1
             with unset_fake_temporarily():
