@@ -64,7 +64,8 @@ def rate(step: int) -> float:
 class ByHand:
     """What the docstrings promise, in the order of a training script of two sides."""
 
-    def __init__(self, start: TokenizerModule):
+    def __init__(self, start: TokenizerModule, clip: float | None):
+        self.clip = clip
         self.tokenizer, self.judge = copy.deepcopy(start.tokenizer).train(), copy.deepcopy(start.adversary.discriminator)
         self.average = copy.deepcopy(self.tokenizer)
         self.running, self.logs = torch.zeros(2), []
@@ -121,7 +122,7 @@ class ByHand:
             return
         norm = torch.stack([sums[p].square().sum() for p in parameters]).sum().sqrt()
         for p in parameters:
-            gradient = sums[p] * min(1.0, CLIP / (float(norm) + 1e-6))
+            gradient = sums[p] * min(1.0, (self.clip or math.inf) / (float(norm) + 1e-6))
             gradient = gradient + 0.1 * p * (p.ndim > 1)
             self.momenta[p] = SIDES[side][1] * self.momenta[p] + gradient if p in self.momenta else gradient
             p -= SIDES[side][0] * rate(self.steps[side]) * self.momenta[p]
@@ -134,10 +135,12 @@ def check(found: nn.Module, wanted: nn.Module) -> None:
         torch.testing.assert_close(value, state[name], rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_steps_equal_those_written_out(tmp_path: Path) -> None:
-    found, data = module(), Photos()
+@pytest.mark.parametrize("clip", [CLIP, None])
+def test_steps_equal_those_written_out(clip: float | None, tmp_path: Path) -> None:
+    """Clipped steps do not see the scale of a gradient, the others no clipping."""
+    found, data = module(clip=clip), Photos()
     batches = [data.items[i : i + 2] for i in (0, 2, 4)] * 4
-    wanted = ByHand(found).run(batches[: STEPS * ACCUMULATE])
+    wanted = ByHand(found, clip).run(batches[: STEPS * ACCUMULATE])
     start = copy.deepcopy(found.tokenizer), copy.deepcopy(found.adversary)
     losses = fit(found, data, STEPS, tmp_path)
     assert len(losses) == STEPS * ACCUMULATE
