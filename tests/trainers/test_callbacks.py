@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tokenizers_zoo.pictures import grid, spectrogram
 from tokenizers_zoo.quantizers import Quantized
 from tokenizers_zoo.tokenizer import Reconstruction
-from tokenizers_zoo.trainers.callbacks import CodebookMonitor, Reconstructions, Throughput
+from tokenizers_zoo.trainers.callbacks import Bar, CodebookMonitor, Reconstructions, Throughput
 from tokenizers_zoo.trainers.cli import HARMLESS
 from tokenizers_zoo.trainers.schedule import WarmupCosine
 
@@ -108,6 +109,14 @@ def test_runs_log_pictures_sound_speed_and_codebooks(tmp_path: Path) -> None:
         val_check_interval=1,
     )
     assert EventAccumulator(logger.log_dir).Reload().Tags()["images"] == ["reconstructions"]
+
+
+def test_the_bar_shows_the_step_and_both_losses() -> None:
+    stub = Mock(global_step=7, callback_metrics={"train/total": torch.tensor(0.25), "train/a": torch.tensor(9.0)})
+    stub.progress_bar_metrics = {"mine": 1.0}
+    assert Bar().get_metrics(stub, stub) == {"step": 7, "train/total": "0.25", "mine": 1.0}
+    stub.callback_metrics["valid/total"] = torch.tensor(0.123456)
+    assert Bar().get_metrics(stub, stub) == {"step": 7, "train/total": "0.25", "valid/total": "0.1235", "mine": 1.0}
 
 
 def test_pictures() -> None:

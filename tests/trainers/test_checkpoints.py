@@ -51,7 +51,13 @@ def checkpoints(folder: Path) -> list[str]:
 def test_each_run_has_a_folder_below_the_root_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert fit(tmp_path) == fit(tmp_path, "--trainer.max_steps", "3", "--trainer.logger", "false") == 0
     told = capsys.readouterr().out
-    assert fit(tmp_path, "--trainer.max_steps", "1", "--trainer.fast_dev_run", "true") == 0
+    assert (
+        fit(tmp_path, "--trainer.max_steps", "1", "--trainer.fast_dev_run", "true", "--trainer.enable_progress_bar", "true") == 0
+    )
+    shown = capsys.readouterr()
+    assert "train/total=" in shown.out
+    assert "Epoch 0/" not in shown.out
+    assert "Tip:" not in shown.err
     assert fit(tmp_path, "--trainer.max_steps", "1", "--trainer.enable_checkpointing", "false") == 0
     assert checkpoints(tmp_path) == [f"lightning_logs/version_{n}/checkpoints/last.ckpt" for n in (0, 1)]
     first, second = (tmp_path / "out" / path for path in checkpoints(tmp_path))

@@ -21,7 +21,7 @@ from tokenizers_zoo.trainers.sharding import shard
 
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "trainers").glob("*.yaml"))}
 ABLATIONS = sorted(RECIPES["lm-spt-25hz"].parent.glob("lm-spt-ablations/*.yaml"))
-LEARNED = {  # of the first loss, what 40 steps on one batch leave at most
+LEARNED = {  # of the first loss, what 15 steps on one batch leave at most
     "dm-codec": 0.9,
     "dm-codec-tiny": 0.8,
     "lm-spt-12.5hz-24k": 0.9,
@@ -41,7 +41,17 @@ CUTS = {
     "seconds": 0.5,
     "channels": 32,
     "random": True,
-    "image_size": 64,
+    "image_size": 32,
+    "width": 48,
+}
+WIDTHS = {  # of discriminators, which are built at their narrowest: groups divide it
+    "BlurPatchDiscriminator": 32,
+    "MultiBandSTFTDiscriminator": 4,
+    "MultiPeriodDiscriminator": 2,
+    "MultiResolutionDiscriminator": 4,
+    "MultiScaleDiscriminator": 16,
+    "MultiScaleSTFTDiscriminator": 4,
+    "PatchDiscriminator": 8,
 }
 
 
@@ -51,9 +61,11 @@ def cut(value: Any, folder: Path) -> Any:
         return [cut(item, folder) for item in value]
     if value == "LPIPS":
         return {"class_path": "LPIPS", "init_args": {"random": True}}
+    if isinstance(value, str) and value in WIDTHS:
+        value = {"class_path": value, "init_args": {}}
     if not isinstance(value, dict):
         return value
-    args = {key: CUTS.get(key, cut(item, folder)) for key, item in value.items()}
+    args = {key: item if key == "class_path" else CUTS.get(key, cut(item, folder)) for key, item in value.items()}
     inside = args.get("init_args")
     match args.get("class_path"):
         case "SpeechTeacher":
@@ -66,6 +78,8 @@ def cut(value: Any, folder: Path) -> Any:
             inside["weights"] = classifier(folder, inside["name"])
         case "TorchvisionNetwork":
             inside |= {"name": "mobilenet_v3_small", "weights": classifier(folder, "mobilenet_v3_small")}
+        case name if name in WIDTHS:
+            inside["width"] = WIDTHS[name]
         case "VQGANDecoder" | "ProxyTeacher":
             inside["channels"] = 32
         case "ImageData":
@@ -147,7 +161,7 @@ def test_recipe(name: str, tmp_path: Path) -> None:
     batch = next(iter(data.train_dataloader()))
     optimizer = torch.optim.Adam([p for p in module.tokenizer.parameters() if p.requires_grad], 1e-3)
     totals = []
-    for _ in range(40):
+    for _ in range(15):
         total = torch.stack(list(module.objective(module(batch["media"]), batch).values())).sum()
         optimizer.zero_grad()
         total.backward()
@@ -177,7 +191,7 @@ def test_titok_as_a_kl_autoencoder(tmp_path: Path) -> None:
     made = built("titok-bl128-vq", tmp_path, RECIPES["titok-bl128-vq"].parent / "titok-ablations/vae.yaml")
     variant = zoo.build(cut(zoo.assembly("titok-bl128-vae"), tmp_path), "titok-bl128-vae")
     variant.load_state_dict(made.model.tokenizer.state_dict())  # the same network
-    media = torch.rand(2, 3, 64, 64)
+    media = torch.rand(2, 3, 32, 32)
     result = made.model(media)
     terms = made.model.objective(result, {"media": media})
     assert set(terms) == {"squared", "lpips", "logits", "kl"}

@@ -102,7 +102,7 @@ def plain_attention() -> None:
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
-class Command(LightningCLI):
+class TrainingCLI(LightningCLI):
     """Lightning's verbs with our callbacks; a folder as --ckpt_path stands for the newest last.ckpt below it.
 
     Terms of an objective are left out by `null`, or by weight 0.
@@ -153,7 +153,7 @@ def cli(argv: Sequence[str], run: bool = True) -> LightningCLI:
     registry()
     for room in PACKAGES:  # what is imported can be named
         _classes(room)
-    return Command(
+    return TrainingCLI(
         TokenizerModule,
         MediaData,
         subclass_mode_data=True,
