@@ -58,6 +58,7 @@ def test_every_instant_is_heard_equally_often(tmp_path: Path) -> None:
         soundfile.write(tmp_path / f"{name}.wav", wave, 8000)
     draws, count = AudioData(str(tmp_path), 8000, seconds=0.5, workers=0).draws()
     assert count == 10
+    assert draws.choose.__self__.ends.diff().tolist() == pytest.approx([2.4, 3.4])  # seconds over which starts are spread
     for n in range(1500):
         values, times = (draws[n]["media"][0] * 32768).round().long().unique(return_counts=True)
         for value, samples in zip(values.tolist(), times.tolist(), strict=True):

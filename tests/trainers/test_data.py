@@ -37,6 +37,7 @@ def test_draws_depend_on_seed_and_number_alone() -> None:
     assert torch.equal(again[5]["media"], order[0])
     assert not torch.equal(other[5]["media"], order[0])
     assert order[0].shape == (1, 8000)
+    assert not any(torch.equal(other[n]["media"], first[m]["media"]) for n in range(3) for m in range(6))  # not shifted either
 
 
 def test_workers_draw_the_same_as_one_process() -> None:
