@@ -145,6 +145,8 @@ def test_interval_of_a_frechet_distance() -> None:
     }
     found = Values().summary(items(original, original * 1.5 + random.standard_normal((60, 5))))["frechet"]
     assert 0 < found["low"] < found["value"] < found["high"]
+    few = Values().summary(items(*random.standard_normal((2, 30, 10))))["frechet"]  # draws of so few are all above the value
+    assert 0 < few["low"] < few["value"] < few["high"]
     wide = random.standard_normal((3, 513))
     assert set(Values().summary(items(wide, wide))["frechet"]) == {"value", "items"}
 
