@@ -69,7 +69,11 @@ def test_dists(layers: nn.Sequential) -> None:
     assert found.tolist() == pytest.approx(wanted, abs=1e-5)
     assert min(wanted) > 0.02
     torch.testing.assert_close(loss(output, target), found.mean())
-    assert torch.autograd.grad(found.sum(), output)[0].abs().sum() > 0
+    (gradient,) = torch.autograd.grad(found.sum(), output)  # through every stage, as the distance itself moves along it
+    step = 0.02 * gradient / gradient.norm()
+    with torch.no_grad():
+        slope = (loss.distances(output + step, target) - loss.distances(output - step, target)).sum() / 0.04
+    assert gradient.norm().item() == pytest.approx(slope.item(), rel=0.02)
     assert not any(p.requires_grad for p in loss.parameters())
     assert loss.distances(target, target).tolist() == pytest.approx([0, 0], abs=1e-5)
     assert loss.distances(*torch.zeros(2, 1, 3, 32, 32)).item() == pytest.approx(0, abs=1e-5)  # all maps flat, none is a NaN
