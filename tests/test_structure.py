@@ -14,7 +14,7 @@ PACKAGE = ROOT / "tokenizers_zoo"
 # A room knows its own floor and those above it in this list. (CONTRIBUTING.md, floor plan)
 FLOORS = (
     ("errors",),
-    ("files", "fourier", "frozen", "part"),
+    ("files", "fourier", "frozen", "hub", "part"),
     ("spec",),
     ("tokfile", "together"),
     ("tokens", "media", "weights", "tables", "manifest", "provenance", "pictures"),

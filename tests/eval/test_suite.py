@@ -162,7 +162,7 @@ def test_without_a_network_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None
     """The Hub's client is asked once; where it fails, the Hub is left alone while parts are built, and only then."""
     from huggingface_hub import constants
 
-    from tokenizers_zoo.eval.hub import told_at_once
+    from tokenizers_zoo.hub import without_retries
 
     asked: list[str] = []
 
@@ -172,15 +172,15 @@ def test_without_a_network_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.get_session", lambda: SimpleNamespace(head=failing))
-    with told_at_once():
+    with without_retries():
         assert constants.is_offline_mode()
     assert not constants.is_offline_mode()
     monkeypatch.setattr("huggingface_hub.get_session", lambda: SimpleNamespace(head=lambda url, **_: asked.append(url)))
-    with told_at_once():
+    with without_retries():
         assert not constants.is_offline_mode()
     assert asked == [constants.ENDPOINT] * 2
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with told_at_once():
+    with without_retries():
         assert constants.is_offline_mode()
     assert len(asked) == 2
 

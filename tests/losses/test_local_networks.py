@@ -10,7 +10,6 @@ import torchvision
 from safetensors.torch import save_file
 
 from tokenizers_zoo.errors import InputError, WeightsError
-from tokenizers_zoo.losses import perceptual
 from tokenizers_zoo.losses.lpips import LPIPS
 from tokenizers_zoo.losses.perceptual import TimmNetwork, TorchvisionNetwork
 
@@ -56,7 +55,6 @@ def test_a_network_that_cannot_be_had_is_named_at_once(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    monkeypatch.setattr(perceptual, "getproxies", dict)
 
     def unknown(*_: object, **__: object) -> None:
         raise OSError("Name or service not known")

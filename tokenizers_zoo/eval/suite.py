@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from ..errors import InputError
+from ..hub import without_retries
 from ..manifest import Row, of_split, read_manifest
 from ..media import SUFFIXES
 from . import distribution, image, neural, probe, speech, systems
 from .base import Measure, System
-from .hub import told_at_once
 from .overrides import overridden, written_out
 
 RESERVED = {"item", "path", "bits", "codes", "length", "failures", "without"}  # what an item has besides its metrics
@@ -101,7 +101,7 @@ class Suite:
                 parts.missing[name] = str(error)
                 return []
 
-        with told_at_once():
+        with without_retries():
             parts.metrics = {name: part for name, found in metrics.items() for part in built(name, *found)}
             for make, options in baselines:
                 name = " ".join([make.__name__, *(f"{key}={value}" for key, value in options.items())])

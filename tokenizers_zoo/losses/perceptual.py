@@ -1,12 +1,9 @@
 """Distances between images as a classifier sees them."""
 
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..frozen import Frozen, feature_maps
+from ..hub import without_retries
 from ..weights import compare, read_state
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -105,30 +103,12 @@ class FeatureDistance(PerceptualDistance):
 
 @contextmanager
 def located(name: str, option: str) -> Iterator[None]:
-    """Raises InputError that names the network and the option for a local file, where a network cannot be had.
-
-    Where no name server knows the Hub, its local copies are all that is asked for: the Hub would be tried for a minute.
-    """
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _known(constants.ENDPOINT)
+    """Raises InputError that names the network and the option for a local file, where a network cannot be had."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"cannot get the network {name} ({reason}); {option}=FILE takes a local file") from error
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _known(address: str) -> bool:
-    if getproxies():  # which know more names than we do
-        return True
-    try:
-        return bool(socket.getaddrinfo(urlsplit(address).hostname, None))
-    except OSError:
-        return False
 
 
 def load_local(network: nn.Module, weights: str, name: str) -> None:
@@ -154,7 +134,7 @@ class TimmNetwork(nn.Module):
         super().__init__()
         import timm
 
-        with located(name, "weights"):
+        with located(name, "weights"), nullcontext() if weights else without_retries():
             self.network = timm.create_model(name, pretrained=weights is None)
         if weights is not None:
             load_local(self.network, weights, name)

@@ -1,12 +1,12 @@
-"""Downloads that fail at once where there is no network."""
+"""The Hugging Face Hub where there is no network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def told_at_once() -> Iterator[None]:
-    """Where the Hugging Face Hub cannot be reached, its client looks into its cache alone: no minute of retries a file."""
+def without_retries() -> Iterator[None]:
+    """Where the Hub cannot be reached, its client looks into its cache alone: no minute of retries a file."""
     try:
         from huggingface_hub import constants, get_session
     except ImportError:  # then nothing is downloaded from it
