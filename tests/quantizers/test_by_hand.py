@@ -93,6 +93,18 @@ def test_directions_by_hand() -> None:
     torch.testing.assert_close(gradients(result.latents.sum(), latents)[0], torch.full((1, 2, 2), 2.0))
 
 
+def test_the_direction_nearest_to_each_latent_wins() -> None:
+    factorized, unit = FactorizedVectorQuantizer(50, 6, 3), VectorQuantizer(50, 3, l2_norm=True)
+    latents = torch.randn(2, 40, 6) * torch.rand(2, 40, 1)
+    projected = factorized.in_proj(latents)
+    for quantizer, own in ((factorized, latents), (unit, projected)):
+        with torch.no_grad():
+            quantizer.embedding.weight.copy_(torch.randn(50, 3) * torch.rand(50, 1))
+        cosines = torch.cosine_similarity(projected[:, :, None], quantizer.embedding.weight, dim=-1)
+        assert torch.equal(quantizer.encode(own)[:, 0], cosines.argmax(-1))
+        assert torch.equal(quantizer(own).codes[:, 0], cosines.argmax(-1))
+
+
 def test_starts_as_published() -> None:
     vector, bernoulli = VectorQuantizer(64, 32).embedding.weight, BernoulliQuantizer(64, 100)
     assert (vector.min().item(), vector.max().item()) == (pytest.approx(-1 / 64, rel=0.02), pytest.approx(1 / 64, rel=0.02))
