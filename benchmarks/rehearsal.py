@@ -74,8 +74,7 @@ def minilm(folder: Path) -> str:
 def network(name: str, path: Path) -> str:
     """A classifier of timm."""
     if not path.exists():
-        state = timm.create_model(name).state_dict()
-        save_file({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, path)
+        save_file(timm.create_model(name).state_dict(), path)
     return str(path)
 
 
