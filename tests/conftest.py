@@ -17,6 +17,10 @@ DATA = Path(__file__).parent / "data"
 FIXTURES = {path.stem: path for path in sorted((DATA / "variants").glob("*.yaml"))}  # variants that only tests have
 LARGEST = 20_000_000  # parameters of a variant that the default run builds at full size
 
+# torch notes at the first use of a device, for good, which functions make tensors; opening a model transformers replaces linspace
+with torch.device("meta"):
+    torch.empty(0)
+
 
 @pytest.fixture(autouse=True)
 def _seeded() -> Iterator[None]:
