@@ -24,7 +24,7 @@ from tokenizers_zoo.losses.spectral import DACMelLoss, LogMel, MultiScaleMelLoss
 from tokenizers_zoo.losses.waveform import WaveformCosine
 from tokenizers_zoo.teachers.proxy import ProxyTeacher
 from tokenizers_zoo.teachers.whisper import WhisperEncoder
-from tokenizers_zoo.trainers.cli import _classes
+from tokenizers_zoo.trainers.cli import classes
 
 WAVE, IMAGE, SERIES = (2, 1, 16_000), (2, 3, 64, 64), (2, 50, 16)
 NAMES = tz.list_tokenizers()
@@ -107,7 +107,7 @@ def timm(folder: Path) -> TimmNetwork:
 
 
 def test_every_loss_is_here() -> None:
-    assert {*LOSSES, *INSIDE, *OF_LOGITS} == _classes("losses")
+    assert {*LOSSES, *INSIDE, *OF_LOGITS} == classes("losses")
 
 
 @pytest.mark.parametrize("name", LOSSES)

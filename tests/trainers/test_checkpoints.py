@@ -92,6 +92,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     number: int, code: int, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit) as stop:
         fit(tmp_path, "--trainer.max_steps=5", *interrupted(number, 3))
     assert stop.value.code == code
@@ -103,14 +104,15 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     for part in ("state_dict", "optimizer_states", "random", "global_step"):
         assert same(ends[0][part], ends[1][part]), part
     assert [Path(log).name for log in ends[1]["fit"]["logs"]] == ["version_0", "version_1"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    before = signal.getsignal(signal.SIGINT)
     assert fit(tmp_path, "--trainer.max_steps=9", *interrupted(signal.SIGINT, 3, times=2)) == 130
     assert checkpoints(tmp_path) == []
     assert capsys.readouterr().err.endswith("stopped\n")
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it ignored
+    signal.signal(signal.SIGINT, before)  # Lightning leaves it ignored
 
 
 def test_a_crash_while_saving_leaves_the_file_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

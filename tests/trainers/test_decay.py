@@ -8,7 +8,7 @@ from torch import nn
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.quantizers import BernoulliQuantizer
-from tokenizers_zoo.trainers.module import _groups
+from tokenizers_zoo.trainers.module import parameter_groups
 
 TABLES = {  # besides vectors
     "titok": r"(encoder|decoder)\.(position|latent)_embed|encoder\.(latents|patch_embed\.weight)|quantizer\.embedding\.weight"
@@ -30,7 +30,7 @@ def untouched() -> dict[str, nn.Module]:
 def test_every_variant_spares_what_its_parts_declare(untouched: dict[str, nn.Module]) -> None:
     for name, tokenizer in untouched.items():
         pattern = next((tables for start, tables in TABLES.items() if name.startswith(start)), "none")
-        decayed, plain = (group["params"] for group in _groups(tokenizer))
+        decayed, plain = (group["params"] for group in parameter_groups(tokenizer))
         names = {p: key for key, p in tokenizer.named_parameters()}
         matrices = {names[p] for p in plain if p.ndim > 1}
         assert matrices == {key for key in names.values() if re.fullmatch(pattern, key)}, name
@@ -43,7 +43,7 @@ def test_words_in_names_mean_nothing() -> None:
     module = nn.ModuleDict({"token_mixer": nn.Linear(2, 2), "text_embed": nn.Linear(2, 2), "lookup": nn.Embedding(2, 2)})
     module["bits"] = BernoulliQuantizer(2, 2)
     module["token_mixer"].requires_grad_(False)
-    decayed, plain = _groups(module)
+    decayed, plain = parameter_groups(module)
     names = {p: key for key, p in module.named_parameters()}
     assert {names[p] for p in decayed["params"]} == {"text_embed.weight", "bits.proj.weight"}
     assert {names[p] for p in plain["params"]} == {"text_embed.bias", "lookup.weight", "bits.proj.bias", "bits.embed"}
@@ -54,7 +54,7 @@ def test_words_in_names_mean_nothing() -> None:
 def test_decay_moves_the_matrices_alone() -> None:
     layer = nn.Linear(2, 2)
     before = {key: p.detach().clone() for key, p in layer.named_parameters()}
-    optimizer = torch.optim.AdamW(_groups(layer), 0.1, weight_decay=0.5)
+    optimizer = torch.optim.AdamW(parameter_groups(layer), 0.1, weight_decay=0.5)
     for p in layer.parameters():
         p.grad = torch.zeros_like(p)
     optimizer.step()

@@ -44,8 +44,7 @@ def test_what_a_recipe_needs_and_how_to_give_it(name: str) -> None:
     assert set(REPOSITORY.findall(said)) == set(REPOSITORY.findall(text))
     assert all(word in said for word in re.findall(r"tf_efficientnet_lite0|convnext_small", text) if "what" not in said)
     for key in re.findall(r"^--([\w.]+) (?:FOLDER|FILE)$", said, re.MULTILINE):
-        renamed = key.replace("teachers.language", "teachers.text")
-        assert has(config, key) or has(config, renamed), key
+        assert has(config, key), key
     assert re.search(r"\d [MG]B\b|what .* needs", said)
 
 

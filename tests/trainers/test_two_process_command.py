@@ -43,7 +43,7 @@ def test_the_installed_command_fits_with_two_processes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("program", [INSTALLED, MODULE], ids=["installed", "module"])
 def test_every_verb_runs_with_two_processes(program: list[str], strategy: str, tmp_path: Path) -> None:
     run(program, tmp_path, "fit", strategy=strategy)
-    for verb in ("validate", "test"):
-        assert "valid/total" in run(program, tmp_path, verb, "--ckpt_path", str(tmp_path / "out"), strategy=strategy)
+    for verb, prefix in (("validate", "valid"), ("test", "test")):
+        assert f"{prefix}/total" in run(program, tmp_path, verb, "--ckpt_path", str(tmp_path / "out"), strategy=strategy)
     run(program, tmp_path, "fit", "--ckpt_path", "last", "--trainer.max_steps", "3", strategy=strategy)
     assert read_checkpoint(last_checkpoint(tmp_path / "out"))["global_step"] == 3

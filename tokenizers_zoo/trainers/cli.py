@@ -62,7 +62,7 @@ class Parser(LightningArgumentParser):
 
 def _alternatives(wrong: str, key: str) -> str:
     """What could stand in place of a wrong class name: all of the room that the key is named after, or else what is like it."""
-    rooms = {room: sorted(_classes(room)) for room in PACKAGES}
+    rooms = {room: sorted(classes(room)) for room in PACKAGES}
     room = next((room for room in PACKAGES for step in key.split(".") if room.startswith(step.rstrip("s"))), None)
     if room:
         return f"choose one of {', '.join(rooms[room])}, or a class by its import path, as torch.nn.L1Loss"
@@ -71,7 +71,7 @@ def _alternatives(wrong: str, key: str) -> str:
     return f"{wrong} is no class; did you mean {' or '.join(near)}?" if near else f"{wrong} is no class; give its import path"
 
 
-def _classes(room: str) -> set[str]:
+def classes(room: str) -> set[str]:
     """Names of the public classes that are defined in the modules of a package of ours."""
     package = importlib.import_module(f"tokenizers_zoo.{room}")
     modules = [importlib.import_module(info.name) for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
@@ -152,7 +152,7 @@ def cli(argv: Sequence[str], run: bool = True) -> LightningCLI:
     """The verb `argv[0]` with its options; without `run` only the options of `fit`, and everything built by them."""
     registry()
     for room in PACKAGES:  # what is imported can be named
-        _classes(room)
+        classes(room)
     return TrainingCLI(
         TokenizerModule,
         MediaData,

@@ -204,7 +204,7 @@ class TokenizerModule(lightning.LightningModule):
         sides: list[tuple[nn.Module, OptimizerCallable]] = [(self.tokenizer, self.optimizer)]
         if self.adversary:
             sides.append((self.adversary, self.adversary_optimizer))
-        optimizers = [optimizer(_groups(side)) for side, optimizer in sides]
+        optimizers = [optimizer(parameter_groups(side)) for side, optimizer in sides]
         return optimizers, [self.schedule(optimizer) for optimizer in optimizers] if self.schedule else []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -259,7 +259,7 @@ def _given(tokenizer: Tokenizer, batch: Batch) -> dict[str, Any]:
     return {name: batch[name] for name in tokenizer.takes}
 
 
-def _groups(module: nn.Module) -> list[dict[str, Any]]:
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     """Matrices and kernels with the optimizer's weight decay; vectors, embeddings, and what a part calls `undecayed`, without."""
     spared = {
         part.get_parameter(name)

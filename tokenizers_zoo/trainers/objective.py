@@ -55,9 +55,8 @@ class Objective(nn.ModuleDict):
                     f"teacher, or whatever else brings it, another one"
                 )
             known |= {name: value for name, value in what.items() if value is not None}
-        terms = {name: term for name, term in self.terms.items() if term.weight}
         with torch.autocast(result.latents.device.type, enabled=False):
-            return {name: term.weight * term.loss(*_collect(name, term.inputs, known)) for name, term in terms.items()}
+            return {name: term.weight * term.loss(*_collect(name, term.inputs, known)) for name, term in self.terms.items()}
 
 
 def _collect(name: str, inputs: tuple[str, ...], known: Mapping[str, Any]) -> list[Any]:
