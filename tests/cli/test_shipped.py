@@ -28,7 +28,9 @@ TRAINERS, EVAL = zoo.share("trainers"), zoo.share("eval")
 def test_names(kind: str, name: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert shipped(kind, name) == path
-    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).mkdir(parents=True)
+    assert shipped(kind, name) == path  # a folder is no recipe
+    (tmp_path / name).rmdir()
     (tmp_path / name).write_text("")
     assert shipped(kind, name) == Path(name)  # a file wins
 

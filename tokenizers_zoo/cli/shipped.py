@@ -8,13 +8,14 @@ from ..weights import share
 
 
 def shipped(kind: str, name: str | Path) -> Path:
-    """`name` where it is a file, else the recipe ("trainers") or suite ("eval") of that name.
+    """`name` where that is a file, else the recipe ("trainers") or suite ("eval") of that name.
 
     Names are those of the files without .yaml, with or without their folder: lm-spt-ablations/single-encoder, single-encoder.
     Raises InputError with all names for others.
     """
-    if Path(name).exists():
-        return Path(name)
+    path = Path(name)
+    if path.exists() and not path.is_dir():  # a folder of weights may well have the name of a recipe
+        return path
     files = {path.relative_to(share(kind)).with_suffix("").as_posix(): path for path in sorted(share(kind).rglob("*.yaml"))}
     wanted = str(name).removesuffix(".yaml").removeprefix(f"{kind}/")
     found = [path for key, path in files.items() if wanted in (key, path.stem)]
