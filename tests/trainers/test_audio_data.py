@@ -49,6 +49,20 @@ def test_crops_are_parts_of_what_encode_hears(name: str, tmp_path: Path) -> None
     assert draws[0]["media"].shape == (1, 4000)
 
 
+@pytest.mark.parametrize(("seconds", "rate"), [(0.5, 16_000), (0.25, 24_000), (0.3, 16_000), (1 / 3, 22_050)])
+def test_crops_of_files_of_all_rates_are_of_one_size(seconds: float, rate: int, tmp_path: Path) -> None:
+    """Half a sample at 11,025 Hz is most of one at 16,000; a batch takes crops of one size alone."""
+    for theirs in (8000, 11_025, 16_000, 22_050, 44_100):
+        soundfile.write(tmp_path / f"{theirs}.wav", np.resize(NOISE, 2 * theirs) + 0.2, theirs)
+    data = AudioData(str(tmp_path), rate, seconds=seconds, batch_size=5, workers=0, valid_seconds=seconds)
+    (valid,) = data.val_dataloader()
+    assert valid["media"].shape == (5, 1, round(seconds * rate))
+    for row in data.rows("train"):
+        sample = data._read(row, torch.Generator().manual_seed(3))
+        assert sample["media"].shape == (1, round(seconds * rate))
+    assert float(valid["media"][:, :, -20:].square().mean(-1).min()) > 1e-3  # nor is any filled up with silence
+
+
 def test_every_instant_is_heard_equally_often(tmp_path: Path) -> None:
     """Clips whose samples say where in which clip they are."""
     lengths = {"a": 0.3, "b": 2.0, "c": 3.0}

@@ -1,5 +1,6 @@
 """Random seconds of speech, with the features of teachers."""
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -162,13 +163,14 @@ class AudioData(MediaData):
     def read_whole(self, row: Row) -> Batch:
         """All of a clip."""
         with AudioFile(row.path) as file:
-            wave, seconds = self._part(file, 0, file.frames), file.frames / file.rate
+            seconds = file.frames / file.rate
+            wave = self._part(file, 0, seconds)
         return {"text": row.text, **self._sample(row, wave, 0.0, seconds)}
 
     def read_fixed(self, row: Row, generator: torch.Generator) -> Batch:
         """The start of a clip."""
         with AudioFile(row.path) as file:
-            wave = self._part(file, 0, round(self.valid_seconds * file.rate))
+            wave = self._part(file, 0, self.valid_seconds)
         return {"text": row.text, **self._sample(row, wave, 0.0, self.valid_seconds)}
 
     def _sample(self, row: Row, wave: Tensor, start: float, seconds: float) -> Batch:
@@ -181,10 +183,11 @@ class AudioData(MediaData):
             wanted = round(self.seconds * file.rate)
             outside = round((1 - LEAST) * wanted) if file.frames > wanted else 0
             start = round(where * (max(0, file.frames - wanted) + 2 * outside)) - outside
-            return self._part(file, start, wanted), start / file.rate
+            return self._part(file, start, self.seconds), start / file.rate
 
-    def _part(self, file: AudioFile, start: int, wanted: int) -> Tensor:
-        """`wanted` samples of a file from `start` on, at our rate (1, S); zeros where the clip is not."""
-        heard = read_audio(file, start=max(0, start), count=wanted + min(0, start)).resample(self.sample_rate).waveform[0]
-        size, before = (round(count * self.sample_rate / file.rate) for count in (wanted, max(0, -start)))
+    def _part(self, file: AudioFile, start: int, seconds: float) -> Tensor:
+        """`seconds` of a file from sample `start` on, at our rate (1, S), as many for every file; zeros where the clip is not."""
+        count = math.ceil(round(seconds * file.rate, 3))  # half a sample of a low rate may be a whole one of ours
+        heard = read_audio(file, start=max(0, start), count=count + min(0, start)).resample(self.sample_rate).waveform[0]
+        size, before = round(seconds * self.sample_rate), round(max(0, -start) * self.sample_rate / file.rate)
         return F.pad(heard[:, : size - before], (before, max(0, size - before - heard.shape[-1])))
