@@ -1,6 +1,7 @@
 """Teachers on random models of every kind, alignment of text, the feature cache, recognisers."""
 
 import contextlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -14,13 +15,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from trainers.models import language_model, recognizer, speech_model
 from trainers.runs import audio_data
-from transformers import WhisperFeatureExtractor
+from transformers import AutoModel, AutoModelForCTC, WhisperFeatureExtractor
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.teachers.cache import FeatureCache
 from tokenizers_zoo.teachers.recognizer import SpeechRecognizer
 from tokenizers_zoo.teachers.speech import SpeechTeacher
 from tokenizers_zoo.teachers.text import TextTeacher, spread, voiced
+from tokenizers_zoo.teachers.whisper import WhisperEncoder
 from tokenizers_zoo.trainers.audio_data import AudioData
 
 CLIP = DATA / "sense_and_sensibility_0880.wav"
@@ -175,6 +177,57 @@ def test_identities_follow_from_content(tmp_path: Path) -> None:
     words.write_text(words.read_text().replace('"x": 28', '"x": 27').replace('"w": 27', '"w": 28'))
     assert TextTeacher(str(tmp_path / "c")).identity != texts.identity
     assert TextTeacher(str(tmp_path / "c"), alignment="padded").identity != TextTeacher(str(tmp_path / "c")).identity
+
+
+@pytest.mark.parametrize("option", [{"model_max_length": 8}, {"pad_token": "[MASK]"}])
+def test_options_of_a_tokenizer_that_change_features_change_the_identity(option: dict[str, object], tmp_path: Path) -> None:
+    """They do not stand in tokenizer.json."""
+    first = TextTeacher(language_model(tmp_path), alignment="padded")
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | option))
+    second = TextTeacher(str(tmp_path), alignment="padded")
+    texts = ["a", "a text of more words"]
+    waves = [torch.ones(16000)] * 2
+    features = zip(first.batch(waves, texts), second.batch(waves, texts), strict=True)
+    assert not all(torch.equal(a, b) for a, b in features)
+    assert second.identity != first.identity
+
+
+def test_texts_are_filled_and_cut_at_their_end(tmp_path: Path) -> None:
+    """Whatever side a tokenizer was saved with."""
+    wave, texts = torch.ones(16000), ["a", "a text of more words"]
+    first = TextTeacher(language_model(tmp_path))
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "left", "truncation_side": "left"}))
+    second = TextTeacher(str(tmp_path))
+    assert second.identity == first.identity
+    for texts in (["a", "a text of more words"], ["a b " * 300, "a"]):
+        for a, b in zip(first.batch([wave] * 2, texts), second.batch([wave] * 2, texts), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hubert", "whisper", "text", "recognizer"])
+def test_models_saved_in_half_precision_teach_in_float32(kind: str, tmp_path: Path, wave: torch.Tensor) -> None:
+    """As Whisper large-v3 is published."""
+    make = {"text": language_model, "recognizer": recognizer}.get(kind, lambda folder: speech_model(folder, kind))
+    path = make(tmp_path / "model")
+    auto = AutoModelForCTC if kind == "recognizer" else AutoModel
+    auto.from_pretrained(path).half().save_pretrained(path)
+    assert load_file(Path(path) / "model.safetensors").popitem()[1].dtype == torch.float16
+    if kind == "recognizer":
+        assert isinstance(SpeechRecognizer(path)([wave])[0], str)
+        return
+    teacher = TextTeacher(path) if kind == "text" else SpeechTeacher(path)
+    assert teacher(wave, "text").dtype == torch.float32
+    if kind == "whisper":
+        assert WhisperEncoder(path)(wave[None]).dtype == torch.float32
+
+
+@pytest.mark.parametrize("layer", [3, -4])
+def test_a_layer_that_is_not_there_is_said_so(layer: int, tmp_path: Path, wave: torch.Tensor) -> None:
+    teacher = SpeechTeacher(speech_model(tmp_path, "hubert"), layer)
+    with pytest.raises(tz.InputError, match=rf"layer is {layer}, its model has 0 to 2"):
+        teacher(wave)
 
 
 def test_replaced_weights_give_new_features(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def evaluate(systems: Mapping[str, System], plan: Plan, output: Path, batch_size
     Raises InputError where no item could be measured by any system.
     """
     rows, missing = plan.rows, plan.parts.missing
-    stores = {name: Store(output / name, identity(system, plan), missing) for name, system in systems.items()}
+    packages = {name: number for name, number in versions().items() if name != "python"}
+    stores = {name: Store(output / name, identity(system, plan), missing, packages) for name, system in systems.items()}
     todo = [index for index in range(len(rows)) if any(index not in store for store in stores.values())]
     read = read_ahead(lambda index: media_of(plan.suite, rows[index]), todo, ahead=batch_size)
     with tqdm(total=len(rows), initial=len(rows) - len(todo), unit="item", disable=None) as bar, torch.no_grad():
@@ -192,11 +193,10 @@ def as_seen(media: Audio | Images) -> torch.Tensor:
 
 
 def identity(system: System, plan: Plan) -> str:
-    """A hash of what decides the numbers: system, weights, metrics with their files, items with their texts, seed, packages."""
-    packages = {name: number for name, number in versions().items() if name != "python"}
+    """A hash of what decides the numbers beside packages: system, weights, metrics with their files, items with texts, seed."""
     measured = {key: getattr(plan.suite, key) for key in ("modality", "metrics", "sample_rate", "image_size")}
     files = [list(_files(plan.suite.metrics)), listing(plan.rows)]
-    decisive = [system.name, system.weights, measured, files, plan.seed, packages]
+    decisive = [system.name, system.weights, measured, files, plan.seed]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -2,8 +2,9 @@
 
 import json
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,22 +18,25 @@ class Store:
     """Items by their number, on disk: a JSON line each, arrays beside it as .npz. A run with another identity does not mix in.
 
     missing: metrics that this run does without. An item that was measured without others is measured anew, as is one of which a
-    killed run left half.
+    killed run left half. packages: by name the version of each that there is; one that comes or goes makes no other run, as a
+    metric that needs it is missing or not, but another version does.
     """
 
-    def __init__(self, folder: Path, identity: str, missing: Collection[str] = ()):
+    def __init__(
+        self, folder: Path, identity: str, missing: Collection[str] = (), packages: Mapping[str, str] = MappingProxyType({})
+    ):
         self.folder, self.identity, self.missing = folder, identity, sorted(missing)
         self.path = folder / "rows.jsonl"
         (folder / "items").mkdir(parents=True, exist_ok=True)
         head = folder / "identity"
-        known = head.read_text() if head.exists() else ""
-        if known not in ("", identity):
-            raise InputError(
-                f"{folder} holds another evaluation (other weights, metrics, files, seed or versions of packages); give another "
-                "folder, or remove it"
-            )
+        known, _, rest = (head.read_text() if head.exists() else "").partition("\n")
+        before = json.loads(rest or "{}")
+        updated = [f"{name} {before[name]}" for name, number in packages.items() if before.get(name, number) != number]
+        if known not in ("", identity) or updated:
+            what = f"of {', '.join(updated)}" if updated else "(other weights, metrics, files or seed)"
+            raise InputError(f"{folder} holds another evaluation {what}; give another folder, or remove it")
         with atomic_path(head) as temporary:
-            temporary.write_text(identity)
+            temporary.write_text(f"{identity}\n{json.dumps({**before, **packages})}\n")
         lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
         self.rows = {row["item"]: row for row in map(_row, lines) if row and self._whole(row)}
         self.sort()
