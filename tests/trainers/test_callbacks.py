@@ -138,5 +138,5 @@ def test_warmup_and_cosine() -> None:
     assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
     assert rates[6] == pytest.approx(0.55)
     assert rates[10:] == pytest.approx([0.1, 0.1])
-    with pytest.raises(ValueError, match="shorter than the whole"):
+    with pytest.raises(ValueError, match="shorter than total"):
         WarmupCosine(optimizer, 5, warmup=5)

@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+from tiny_recipe import tiny_recipe
 
 from tokenizers_zoo import zoo
 from tokenizers_zoo.assembly import registry
 from tokenizers_zoo.cli import main
+from tokenizers_zoo.errors import InputError
+from tokenizers_zoo.trainers.audio_data import AudioData
 from tokenizers_zoo.trainers.callbacks import CodebookMonitor
 from tokenizers_zoo.trainers.cli import cli
 
@@ -67,3 +70,37 @@ def test_an_ablation_that_does_not_fit_is_one_line(tmp_path: Path, capsys: pytes
     ]
     assert main(["fit", "-c", RECIPE, *options, "--data.init_args.data", str(tmp_path)]) == 1
     assert "error: these must be equal: encoder.dim = 5, decoder.dim = 5, quantizer.dim = 4" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:LightningCLI's args", "ignore:.*configured so 1 batch")
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--model.frozen=[encodr]", "model.frozen: TiTok has no encodr; it has encoder, quantizer, decoder"),
+        ("--model.accumulate=0", "model.accumulate must be at least 1 batch a step, got 0"),
+        ("--model.clip=-1", "model.clip must be above 0, or null for none, got -1"),
+        ("--model.ema=1.5", "model.ema must be between 0 and 1, or null for no average, got 1.5"),
+        ("--model.schedule.init_args.total=50", "warmup must be shorter than total, got 100 of 50 steps"),
+        ("--model.objective.squared=null", "all terms of the objective are left out"),
+        ("--data.batch_size=0", "data.batch_size must be at least 1, got 0"),
+        ("--data.workers=-1", "data.workers must be at least 0, got -1"),
+        ("--data.valid_items=0", "data.valid_items must be at least 1, got 0"),
+        ("--data.max_unreadable=-1", "data.max_unreadable must be at least 0, got -1"),
+        ("--trainer.gradient_clip_val=1", "--model.clip is for both"),
+        ("--trainer.accumulate_grad_batches=2", "--model.accumulate is for both"),
+        ("--trainer.strategy=nonsense", "invalid strategy name"),
+        ("--trainer.val_check_interval=1.0", "`val_check_interval` should be an integer"),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(option: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    quick = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.max_steps=1"]
+    schedule = ["--model.schedule=WarmupCosine", "--model.schedule.init_args.warmup=100", "--model.schedule.init_args.total=200"]
+    assert main(["fit", "-c", tiny_recipe(tmp_path), *schedule, *quick, option]) == 1
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error:"))
+    assert told in line
+
+
+def test_seconds_that_cannot_be_are_refused() -> None:
+    for name in ("seconds", "valid_seconds"):
+        with pytest.raises(InputError, match=rf"data\.{name} must be above 0, got 0\.0"):
+            AudioData("nowhere", 16000, **{name: 0.0})

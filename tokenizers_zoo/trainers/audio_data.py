@@ -99,6 +99,9 @@ class AudioData(MediaData):
     ):
         super().__init__(data, batch_size, workers, seed, valid_items, max_unreadable)
         self.sample_rate, self.seconds, self.valid_seconds = sample_rate, seconds, valid_seconds
+        for name, value in (("sample_rate", sample_rate), ("seconds", seconds), ("valid_seconds", valid_seconds)):
+            if not value > 0:
+                raise InputError(f"data.{name} must be above 0, got {value}")
         self.loudness, self.gain = loudness, gain
         if taken := {"media", "text"} & (teachers or {}).keys():
             raise InputError(f"a batch has {' and '.join(sorted(taken))} of its own; give the teacher another name (language)")

@@ -17,8 +17,10 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ..assembly import choices, registry
+from ..errors import InputError
 from .callbacks import Bar, CodebookMonitor, Reconstructions, Throughput
 from .checkpoints import Checkpoints, last_checkpoint
 from .data import MediaData
@@ -90,6 +92,8 @@ def run(argv: Sequence[str]) -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
     try:
         cli(argv)
+    except MisconfigurationException as error:  # Lightning's answer to options that do not go together
+        raise InputError(str(error)) from error
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning makes an exit code of 1
             raise end.__context__ from None
@@ -130,7 +134,14 @@ class TrainingCLI(LightningCLI):
             callbacks.append(Bar())
         if options.enable_checkpointing is not False:
             callbacks.append(self._get(self.config_init, "checkpoints"))
-        return super().instantiate_trainer(callbacks=[*(options.callbacks or ()), *callbacks], **kwargs)
+        if options.gradient_clip_val:
+            raise InputError("--trainer.gradient_clip_val does not know two optimizers; --model.clip is for both")
+        if options.accumulate_grad_batches > 1:
+            raise InputError("--trainer.accumulate_grad_batches does not know two optimizers; --model.accumulate is for both")
+        try:
+            return super().instantiate_trainer(callbacks=[*(options.callbacks or ()), *callbacks], **kwargs)
+        except ValueError as error:
+            raise InputError(f"the trainer's options: {error}") from error
 
     def before_instantiate_classes(self) -> None:
         """Forgets terms that are left out, so that no network of theirs is built or downloaded."""

@@ -160,6 +160,10 @@ class MediaData(lightning.LightningDataModule, ABC):
 
     def __init__(self, data: str, batch_size: int, workers: int, seed: int, valid_items: int, max_unreadable: int):
         super().__init__()
+        counts = {"batch_size": (batch_size, 1), "workers": (workers, 0), "valid_items": (valid_items, 1)}
+        for name, (value, least) in (counts | {"max_unreadable": (max_unreadable, 0)}).items():
+            if value < least:
+                raise InputError(f"data.{name} must be at least {least}, got {value}")
         self.data = data
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.valid_items, self.max_unreadable = valid_items, max_unreadable

@@ -1,6 +1,6 @@
 """The one Lightning module: any tokenizer, any objective, with or without an adversary."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -58,6 +58,7 @@ class TokenizerModule(lightning.LightningModule):
         license: str = "",
     ):
         super().__init__()
+        _check_options(tokenizer, ema, clip, accumulate, frozen)
         self.automatic_optimization = False
         self.tokenizer, self.objective, self.adversary = tokenizer, Objective(objective), adversary
         tokenizer.name, tokenizer.license = name, license
@@ -111,7 +112,9 @@ class TokenizerModule(lightning.LightningModule):
         return self.tokenizer(media, **given)
 
     def setup(self, stage: str) -> None:
-        """Raises InputError, before the first step, for a precision in which two optimizers do not step as they should."""
+        """Raises InputError, before the first step, where there is no loss, or two optimizers do not step as they should."""
+        if not self.objective.terms:
+            raise InputError("all terms of the objective are left out: nothing is learnt or measured; keep at least one")
         if stage == "fit" and self.trainer.precision not in PRECISIONS:
             raise InputError(
                 f"training in precision {self.trainer.precision} is not supported: float16 would need its losses scaled for two "
@@ -250,6 +253,19 @@ class TokenizerModule(lightning.LightningModule):
         if "random_device" in self._random:
             torch.cuda.set_rng_state(self._random["random_device"], self.device)
         self._random = {}
+
+
+def _check_options(tokenizer: Tokenizer, ema: float | None, clip: float | None, accumulate: int, frozen: Sequence[str]) -> None:
+    if ema and not 0 < ema < 1:
+        raise InputError(f"model.ema must be between 0 and 1, or null for no average, got {ema}")
+    if clip and clip < 0:
+        raise InputError(f"model.clip must be above 0, or null for none, got {clip}")
+    if accumulate < 1:
+        raise InputError(f"model.accumulate must be at least 1 batch a step, got {accumulate}")
+    parts = dict(tokenizer.named_modules())
+    if unknown := [part for part in frozen if part not in parts]:
+        own = ", ".join(name for name, _ in tokenizer.named_children())
+        raise InputError(f"model.frozen: {type(tokenizer).__name__} has no {', '.join(unknown)}; it has {own}, and parts of them")
 
 
 def _given(tokenizer: Tokenizer, batch: Batch) -> dict[str, Any]:

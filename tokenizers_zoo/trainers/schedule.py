@@ -5,6 +5,8 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..errors import InputError
+
 
 class WarmupCosine(LambdaLR):
     """Linear to the full rate, then half a cosine down to `final` times the rate at step `total`, and flat after.
@@ -14,7 +16,7 @@ class WarmupCosine(LambdaLR):
 
     def __init__(self, optimizer: Optimizer, total: int, warmup: int = 0, final: float = 0.0, last_epoch: int = -1):
         if not 0 <= warmup < total:
-            raise ValueError(f"warmup must be shorter than the whole schedule, got {warmup} of {total} steps")
+            raise InputError(f"schedule: warmup must be shorter than total, got {warmup} of {total} steps")
 
         def factor(step: int) -> float:
             if step < warmup:
