@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import DATA
 from tiny_recipe import tiny_recipe
 
 from tokenizers_zoo import zoo
@@ -12,7 +13,7 @@ from tokenizers_zoo.cli import main
 from tokenizers_zoo.errors import InputError
 from tokenizers_zoo.trainers.audio_data import AudioData
 from tokenizers_zoo.trainers.callbacks import CodebookMonitor
-from tokenizers_zoo.trainers.cli import cli
+from tokenizers_zoo.trainers.cli import HARMLESS, cli
 
 RECIPE = str(zoo.share("models").parent / "trainers" / "titok-tiny.yaml")
 
@@ -104,3 +105,19 @@ def test_seconds_that_cannot_be_are_refused() -> None:
     for name in ("seconds", "valid_seconds"):
         with pytest.raises(InputError, match=rf"data\.{name} must be above 0, got 0\.0"):
             AudioData("nowhere", 16000, **{name: 0.0})
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:LightningCLI's args", *(f"ignore:{message}" for message in HARMLESS)
+)
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_what_a_loading_process_cannot_read_is_one_line(split: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    photos = {name: tmp_path / "photos" / name / "a.png" for name in ("train", "valid")}
+    for name, path in photos.items():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"no photo" if name == split else (DATA / "chelsea.jpg").read_bytes())
+    options = ["--data.data", str(tmp_path / "photos"), "--data.workers=1", "--data.init_args.max_unreadable=0"]
+    assert main(["fit", "-c", tiny_recipe(tmp_path), "--trainer.logger=false", *options]) == 1
+    told = capsys.readouterr().err.partition("error: ")[2].strip()
+    assert "\n" not in told
+    assert f"cannot read {photos[split]} as an image" in told

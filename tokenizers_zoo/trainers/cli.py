@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ..assembly import choices, registry
 from ..errors import InputError
@@ -37,6 +37,7 @@ HARMLESS = (  # remarks on what is meant so, most of them Lightning's
     ".*smaller than the logging interval",
     ".*returned a view tensor",  # FSDP2's, of the output, which nothing changes in place
 )
+IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker.*^[\w.]+: (.*?)\s*", re.DOTALL | re.MULTILINE)  # with its traceback
 LIGHTNINGS = ("best", "hpc", "registry")  # words for a checkpoint that Lightning finds
 DEFAULTS = {
     "use_distributed_sampler": False,  # our own shares the draws among processes
@@ -94,6 +95,10 @@ def run(argv: Sequence[str]) -> None:
         cli(argv)
     except MisconfigurationException as error:  # Lightning's answer to options that do not go together
         raise InputError(str(error)) from error
+    except (InputError, OSError) as error:
+        if told := IN_WORKER.fullmatch(str(error)):
+            raise InputError(told[1]) from None
+        raise
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning makes an exit code of 1
             raise end.__context__ from None

@@ -73,7 +73,7 @@ class Draws(Dataset[Batch]):
                 if fresh:
                     warnings.warn(f"skipped ({count} of at most {self.limit}): {error}", stacklevel=2)
                 n = int(torch.randint(1 << 40, (), generator=generator))
-        what = f"{count} files" if count > self.limit else f"{tries} draws in a row"
+        what = f"{count} file{'s' * (count > 1)}" if count > self.limit else f"{tries} draws in a row"
         raise InputError(f"{what} could not be read, the limit is {self.limit}; the last: {last}") from last
 
 
