@@ -132,6 +132,20 @@ def test_each_verb_lets_the_teachers_hear_what_it_needs(tmp_path: Path) -> None:
     torch.testing.assert_close(seen[0][0, : len(whole)], whole, rtol=1e-3, atol=1e-3)
 
 
+def test_no_validation_needs_no_files_for_it(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f"path,split\n{CLIPS[0]},train\n")
+    teacher = SpeechTeacher(speech_model(tmp_path / "model", "hubert"))
+    options = {"seconds": 0.5, "batch_size": 2, "workers": 0, "teachers": {"speech": teacher}, "cache": str(tmp_path / "cache")}
+    data = AudioData(str(tmp_path / "m.csv"), 16000, **options)
+    fit(audio_module(adversary=None), data, 1, tmp_path / "run", limit_val_batches=0)
+    photos = ImageData(str(tmp_path / "m.csv"), 16, workers=0)
+    for asked in (data, photos, AudioData(str(tmp_path / "m.csv"), 16000, workers=0)):
+        asked.trainer = None
+        with pytest.raises(tz.InputError, match=r"split 'valid'; there are train; .*--trainer\.limit_val_batches 0"):
+            asked.val_dataloader()
+    AudioData(str(tmp_path / "m.csv"), 16000, workers=0).prepare_data()
+
+
 @pytest.mark.parametrize("ema", [0.5, None])
 def test_a_checkpoint_encodes_files(ema: float | None, tmp_path: Path) -> None:
     """In favour of a verb of training: whole files, under their own names."""

@@ -111,7 +111,7 @@ class AudioData(MediaData):
     def prepare_data(self) -> None:
         """Lets the teachers hear what they have not heard yet, where no trainer will (see `setup`)."""
         super().prepare_data()
-        if not self.trainer:
+        if self.caches and not self.trainer:
             self._fill("fit", "cpu", [(0, 1)])
 
     def setup(self, stage: str) -> None:
@@ -124,7 +124,10 @@ class AudioData(MediaData):
 
     def _fill(self, stage: str, device: torch.device | str, shares: Iterable[tuple[int, int]]) -> None:
         rows = self.rows("train") if stage == "fit" else []
-        rows = self.rows("test") if stage == "test" else rows + self.fixed_rows("valid")
+        if stage == "test":
+            rows = self.rows("test")
+        elif not self.trainer or self.trainer.limit_val_batches:
+            rows = rows + self.fixed_rows("valid")
         clips = list(dict.fromkeys((row.path, row.text) for row in rows))
         for rank, world in shares:
             for cache in self.caches.values():
@@ -134,9 +137,8 @@ class AudioData(MediaData):
 
     def rows(self, split: str) -> list[Row]:
         """Files of a split; where no file is for validation, those of the test."""
-        if split == "valid" and not any(row.split in {"valid", ""} for row in self.listed):
-            split = "test"
-        return of_split(self.listed, split)
+        there = {row.split for row in self.listed}
+        return of_split(self.listed, "test" if split == "valid" and not there & {"valid", ""} and "test" in there else split)
 
     def draws(self) -> tuple[Dataset[Batch], int]:
         """Endless crops; as many make an epoch as the corpus has times `seconds`."""

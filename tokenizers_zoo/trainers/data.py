@@ -216,8 +216,11 @@ class MediaData(lightning.LightningDataModule, ABC):
         return DataLoader(Whole(rows, self.read_whole), batch_sampler=Shares(len(rows), size, *self._place()), **options)
 
     def fixed_rows(self, split: str) -> list[Row]:
-        """At most `valid_items` files of a split, evenly spread over it."""
-        rows = self.rows(split)
+        """At most `valid_items` files of a split, evenly spread over it. Raises InputError where there are none."""
+        try:
+            rows = self.rows(split)
+        except InputError as error:
+            raise InputError(f"{error}; a run without validation: --trainer.limit_val_batches 0") from error
         return rows[:: max(1, math.ceil(len(rows) / self.valid_items))]
 
     def _place(self) -> tuple[int, int]:

@@ -53,8 +53,8 @@ class ImageData(MediaData):
 
     def rows(self, split: str) -> list[Row]:
         """Files of a split; where no file is for validation, those of the test, and the other way round."""
-        other = {"valid": "test", "test": "valid"}.get(split, split)
-        return of_split(self.listed, split if any(row.split in {split, ""} for row in self.listed) else other)
+        there, other = {row.split for row in self.listed}, {"valid": "test", "test": "valid"}.get(split, split)
+        return of_split(self.listed, other if not there & {split, ""} and other in there else split)
 
     def draws(self) -> tuple[Dataset[Batch], int]:
         """All photos in a new order each epoch."""
