@@ -91,6 +91,14 @@ def test_another_evaluation_does_not_mix_in(tmp_path: Path) -> None:
     assert len(Store(tmp_path, "a").rows) == 3
 
 
+def test_packages_come_and_go_in_one_version(tmp_path: Path) -> None:
+    Store(tmp_path, "a", packages={"torch": "2.14"})
+    Store(tmp_path, "a", packages={"torch": "2.14", "pesq": "0.0.4"})
+    Store(tmp_path, "a", packages={"torch": "2.14"})
+    with pytest.raises(tz.InputError, match=r"holds another evaluation of pesq 0\.0\.4; give another folder, or remove it"):
+        Store(tmp_path, "a", packages={"torch": "2.14", "pesq": "0.0.5"})
+
+
 def test_items_without_a_metric_that_is_there_now(tmp_path: Path) -> None:
     store = Store(tmp_path, "a", ["pesq", "wer"])
     store.add(0, {"path": "0.wav", "failures": {}})
