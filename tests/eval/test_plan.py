@@ -56,7 +56,7 @@ def test_what_makes_another_evaluation(tmp_path: Path) -> None:
     part = {"class_path": "Judge", "init_args": {"weights": str(weights)}}
     suite, system = Suite("audio", {"judge": part}), Same()
     plan = Plan(suite, Parts(), rows)
-    first = identity(system, plan)
+    first, files = identity(system, plan), how(plan)["files"]
     other = Same("other")
     trained = Same()
     trained.weights = "1"
@@ -75,6 +75,12 @@ def test_what_makes_another_evaluation(tmp_path: Path) -> None:
     changed.append(identity(system, plan))
     rows[1].path.write_bytes(rows[1].path.read_bytes()[:-1])
     assert identity(system, plan) == first
+    whole = rows[1].path.read_bytes()
+    rows[1].path.write_bytes(whole[:-2] + b"\1\2")  # as many bytes, another clip
+    changed.append(identity(system, plan))
+    assert how(plan)["files"] != files
+    rows[1].path.write_bytes(whole)
+    assert (identity(system, plan), how(plan)["files"]) == (first, files)
     os.utime(weights, ns=(0, 0))
     changed.append(identity(system, plan))
     assert len({first, *changed}) == len(changed) + 1

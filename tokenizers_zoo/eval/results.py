@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,22 @@ def how(plan: Plan) -> dict[str, Any]:
 
 
 def listing(rows: Sequence[Row]) -> list[list[Any]]:
-    """Of each file its name, size in bytes (0 if it is missing), text and label."""
-    return [[row.path.name, row.path.stat().st_size if row.path.exists() else 0, row.text, row.label] for row in rows]
+    """Of each file its name, a hash of its bytes (empty if it is missing), text and label."""
+    return [[row.path.name, _content(row.path), row.text, row.label] for row in rows]
+
+
+def _content(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    stat = path.stat()
+    return _hashed(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _hashed(path: Path, size: int, time: int) -> str:
+    """Of a file as it was at a time: it is read once for all systems."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _portable(value: Any) -> Any:
