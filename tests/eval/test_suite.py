@@ -13,7 +13,7 @@ from evaluations import PHOTOS, SPEECH, suite
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval import distribution, image, neural, probe, speech, systems
-from tokenizers_zoo.eval.base import Measure
+from tokenizers_zoo.eval.base import Measure, need
 from tokenizers_zoo.eval.names import labels, tell_apart
 from tokenizers_zoo.eval.suite import Suite
 
@@ -149,6 +149,18 @@ def test_what_cannot_be_had_ends_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert "none.safetensors" in parts.missing["perceptual"]
     with pytest.raises(tz.InputError, match=r"none of the metrics can be had: ssim: .*torchmetrics.*this suite needs a network"):
         suite(PHOTOS | {"metrics": {"ssim": "SSIM"}, "needs": "a network"}, tmp_path).build()
+
+
+def test_the_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the one that needs it."""
+    (tmp_path / "whole_judge.py").write_text("import missing_runtime.session")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        tz.InputError, match="^the package whole_judge needs the package missing_runtime: pip install missing_run"
+    ):
+        need("whole_judge.sub", "eval-speech")
+    with pytest.raises(tz.InputError, match=r"^this evaluation needs the package no_judge: pip install 'tokenizers-zoo\[eval-im"):
+        need("no_judge.sub", "eval-image")
 
 
 def test_parts_go_to_the_device(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ def need(package: str, extra: str = "eval") -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise InputError(
-            f"this evaluation needs the package {package.split('.')[0]}: pip install 'tokenizers-zoo[{extra}]'"
-        ) from error
+        wanted, lacking = package.split(".")[0], (error.name or package).split(".")[0]
+        if lacking != wanted:  # there, and has needs of its own
+            raise InputError(f"the package {wanted} needs the package {lacking}: pip install {lacking}") from error
+        raise InputError(f"this evaluation needs the package {wanted}: pip install 'tokenizers-zoo[{extra}]'") from error
