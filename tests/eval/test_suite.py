@@ -156,7 +156,7 @@ def test_the_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "whole_judge.py").write_text("import missing_runtime.session")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(
-        tz.InputError, match="^the package whole_judge needs the package missing_runtime: pip install missing_run"
+        tz.InputError, match=r"^the package whole_judge needs the package missing_runtime: pip install missing_run"
     ):
         need("whole_judge.sub", "eval-speech")
     with pytest.raises(tz.InputError, match=r"^this evaluation needs the package no_judge: pip install 'tokenizers-zoo\[eval-im"):

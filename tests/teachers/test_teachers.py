@@ -314,7 +314,7 @@ def test_teachers_run_where_training_does_and_processes_share_the_clips(tmp_path
 
 def test_teachers_have_names_of_their_own() -> None:
     for name in ("text", "media"):
-        with pytest.raises(tz.InputError, match=f"a batch has a {name} of its own; give the teacher another name"):
+        with pytest.raises(tz.InputError, match=f"a batch has {name} of its own; give the teacher another name"):
             AudioData(str(DATA), 16000, teachers={name: torch.nn.Identity()})  # type: ignore[dict-item]
 
 
