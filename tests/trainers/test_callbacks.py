@@ -111,6 +111,50 @@ def test_runs_log_pictures_sound_speed_and_codebooks(tmp_path: Path) -> None:
     assert EventAccumulator(logger.log_dir).Reload().Tags()["images"] == ["reconstructions"]
 
 
+def test_speed_is_of_the_steps_and_samples_since_the_last_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    speed, stub, batch = Throughput(every=2), Stub(), {"media": torch.zeros(3, 1, 8)}
+    stub.accumulate = 4
+    for seconds, wanted in ((1.0, None), (3.0, (6 / 4, 2 / 4 / 4)), (0.5, (6 / 4, 2 / 4 / 4)), (1.5, (6 / 2, 2 / 4 / 2))):
+        speed.on_train_batch_start(stub, stub, batch, 0)
+        now[0] += seconds
+        speed.on_train_batch_end(stub, stub, None, batch, 0)
+        if wanted:
+            assert (stub.logs["speed/samples"], stub.logs["speed/steps"]) == pytest.approx(wanted)
+
+
+def test_the_first_batch_of_validation_is_shown_original_first() -> None:
+    writer = Mock()
+    trainer = Mock(logger=Mock(experiment=writer), global_step=7)
+    module = Mock(tokenizer=Mock(sample_rate=8000))
+    shown = Reconstructions(items=2)
+
+    def show(media: torch.Tensor, output: torch.Tensor | None, index: int) -> None:
+        outputs = {"result": Reconstruction(output, torch.zeros(1))}
+        shown.on_validation_batch_end(trainer, module, outputs, {"media": media}, index)
+
+    photos, copies = torch.rand(3, 3, 4, 4), torch.rand(3, 3, 4, 4) * 3 - 1
+    show(photos, copies, 1)
+    show(photos, None, 0)
+    show(photos, copies[:, :1], 0)
+    assert not writer.method_calls
+    show(photos, copies, 0)
+    (call,) = writer.add_image.call_args_list
+    assert call.args[0] == "reconstructions"
+    assert torch.equal(call.args[1], grid([photos[:2], copies[:2].clamp(0, 1)]))
+    assert call.args[2] == 7
+    clips, copies = torch.rand(3, 1, 2000), torch.rand(3, 1, 2000) * 3
+    show(clips, copies, 0)
+    assert torch.equal(writer.add_image.call_args.args[1], grid([spectrogram(clips[:2]), spectrogram(copies[:2])]))
+    heard = [call.args for call in writer.add_audio.call_args_list]
+    assert [(name, step, rate) for name, _, step, rate in heard] == [
+        (f"clip_{n}/{what}", 7, 8000) for n in (0, 1) for what in ("original", "decoded")
+    ]
+    for (_, wave, *_), wanted in zip(heard, (clips[0], copies[0].clamp(-1, 1), clips[1], copies[1].clamp(-1, 1)), strict=True):
+        assert torch.equal(wave, wanted)
+
+
 def test_the_bar_shows_the_step_and_both_losses() -> None:
     stub = Mock(global_step=7, callback_metrics={"train/total": torch.tensor(0.25), "train/a": torch.tensor(9.0)})
     stub.progress_bar_metrics = {"mine": 1.0}

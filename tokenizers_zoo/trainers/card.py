@@ -15,7 +15,7 @@ def write_card(tokenizer: Tokenizer, checkpoint: dict[str, Any], averaged: bool,
 
     averaged: whether the weights are the moving average. logs: folders with TensorBoard files of the run, in their order.
     """
-    curves, hours = read_logs(file for log in logs for file in sorted(log.rglob("events.out.tfevents.*")))
+    curves, hours = read_logs(file for log in logs for file in sorted(log.glob("events.out.tfevents.*")))
     if curves:
         draw(curves, folder / "curves.png")
     if not (folder / "README.md").exists():

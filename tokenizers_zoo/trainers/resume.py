@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 import yaml
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from ..errors import InputError
 from .data import MediaData
@@ -70,8 +71,8 @@ class Resume(lightning.Callback):
 
 
 def _settings(trainer: lightning.Trainer, stage: str) -> dict[str, Any]:
-    logs = trainer.log_dir  # which asks all processes
-    settings: dict[str, Any] = {"files": "", "logs": [str(Path(logs or "").absolute())]}
+    logs = [logger.log_dir for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    settings: dict[str, Any] = {"files": "", "logs": [str(Path(folder).absolute()) for folder in logs]}
     data = trainer.datamodule  # type: ignore[attr-defined]
     if isinstance(data, MediaData) and stage == "fit":
         names = "\n".join(row.path.name for row in data.rows("train"))

@@ -1,0 +1,54 @@
+"""The card of a run: curves and hours, from its own logs alone."""
+
+from pathlib import Path
+
+import pytest
+from tiny_recipe import tiny_recipe
+from torch.utils.tensorboard import SummaryWriter
+
+import tokenizers_zoo as tz
+from tokenizers_zoo.cli import main
+from tokenizers_zoo.trainers.card import card, read_logs
+
+HOUR = 3600.0
+
+
+def log(folder: Path, scalars: dict[str, list[tuple[int, float, float]]]) -> Path:
+    """A TensorBoard file of (step, value, seconds) by name."""
+    with SummaryWriter(str(folder)) as writer:
+        for name, points in scalars.items():
+            for step, value, seconds in points:
+                writer.add_scalar(name, value, step, walltime=seconds)
+    (file,) = folder.glob("events.*")
+    return file
+
+
+def test_curves_and_hours_of_a_run_that_went_on(tmp_path: Path) -> None:
+    first = {"train/total": [(20, 4.0, 1000.0), (40, 3.0, 1000 + HOUR)], "epoch": [(20, 0.0, 1000.0)]}
+    second = {"train/total": [(40, 2.5, 9 * HOUR), (60, 2.0, 9.5 * HOUR)], "valid/total": [(60, 5.0, 20 * HOUR)]}
+    second["speed/steps"] = [(60, 1.0, 9 * HOUR)]
+    curves, hours = read_logs([log(tmp_path / "a", first), log(tmp_path / "b", second)])
+    assert curves == {"train/total": {20: 4.0, 40: 2.5, 60: 2.0}, "valid/total": {60: 5.0}}
+    assert hours == pytest.approx(1.5)
+    checkpoint = {"global_step": 60, "run": {"seed": 7, "commit": "abc", "machine": "one", "versions": {"torch": "2"}}}
+    text = card(tz.create("titok-tiny"), checkpoint, True, hours)
+    for line in ("| steps | 60 |", "| hours | 1.50 |", "| weights | moving average |", "| seed | 7 |", "| versions | torch 2 |"):
+        assert line in text
+    assert "curves.png" in text
+    assert "curves.png" not in card(tz.create("titok-tiny"), checkpoint, True, 0.0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_run_that_logged_nothing_has_no_curves_of_another(tmp_path: Path) -> None:
+    """All three share a root."""
+    recipe = ["fit", "-c", tiny_recipe(tmp_path), "--trainer.log_every_n_steps", "1"]
+    assert main(recipe) == 0
+    assert main([*recipe, "--trainer.logger", "false"]) == 0
+    assert main([*recipe, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(tmp_path / "out")]) == 0
+    for path in sorted((tmp_path / "out").rglob("last.ckpt")):
+        folder = tmp_path / path.parts[-3]
+        assert main(["export", str(path), "-o", str(folder)]) == 0
+        logged = any(path.parents[1].glob("events.*"))
+        assert (folder / "curves.png").exists() == logged
+        assert ("not logged" in (folder / "README.md").read_text()) == (not logged)
+    assert len(list(tmp_path.glob("version_*/curves.png"))) == 1
