@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -179,6 +180,21 @@ def test_a_hub_dataset_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_manifest("hf:somebody/something", ())
     hub.rows[1]["audio"] = {"bytes": None, "path": str(DATA / "sense_and_sensibility_0870.wav")}
     assert read_manifest("hf:somebody/something", ())[1].path == DATA / "sense_and_sensibility_0870.wav"  # stays where it is
+
+
+@pytest.mark.parametrize("source", ["hf:somebody/something:config:revision", "hf:", "hf::config"])
+def test_a_name_of_the_hub_that_is_none_is_said_so(source: str) -> None:
+    with pytest.raises(tz.InputError, match="a dataset of the Hub is hf:NAME or hf:NAME:CONFIG"):
+        read_manifest(source, ())
+
+
+@pytest.mark.parametrize("error", [ValueError("BuilderConfig 'x' not found.\nAvailable: y"), FileNotFoundError("no such dataset")])
+def test_a_dataset_that_the_hub_does_not_give_is_said_so(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    hub.load_dataset = Mock(side_effect=error)
+    monkeypatch.setitem(sys.modules, "datasets", hub)
+    with pytest.raises(tz.InputError, match=r"cannot read the dataset a/b of the Hub \((BuilderConfig|no such)[^\n]*\); check"):
+        read_manifest("hf:a/b:x", ())
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

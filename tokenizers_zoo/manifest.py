@@ -62,7 +62,10 @@ def read_manifest(source: str | Path, suffixes: Sequence[str]) -> list[Row]:
     Paths are relative to the manifest. Raises InputError, with the line, for what is neither, or names nothing.
     """
     if str(source).startswith("hf:"):
-        return _hugging_face(*str(source)[3:].split(":"))
+        name, *config = str(source)[3:].split(":")
+        if not name or len(config) > 1:
+            raise InputError(f"{source}: a dataset of the Hub is hf:NAME or hf:NAME:CONFIG")
+        return _hugging_face(name, config[0] if config else None)
     source = Path(source)
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.suffix.lower() in suffixes and path.name[0] != ".")
@@ -112,7 +115,12 @@ def _hugging_face(name: str, config: str | None = None) -> list[Row]:
     Its files are unpacked into the cache, each named after its content, and its rows listed there under the fingerprint that
     `datasets` gives this content; as long as it is the same, the list is all that is read.
     """
-    parts = package("datasets").load_dataset(name, config)
+    load = package("datasets").load_dataset
+    try:
+        parts = load(name, config or None)
+    except (ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"cannot read the dataset {name} of the Hub ({reason}); check its name, config and access") from error
     folder = CACHE.expanduser() / "datasets" / re.sub(r"\W+", "_", f"{name} {config or ''}").strip("_")
     marks = {str(split): getattr(part, "_fingerprint", None) for split, part in parts.items()}
     listed = folder / f"{_digest(json.dumps(marks).encode())}.jsonl" if all(marks.values()) else None
