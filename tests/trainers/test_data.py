@@ -233,6 +233,10 @@ def test_fewer_files_than_a_batch_still_make_one() -> None:
     data.batch_size = 5
     (batch,) = list(data.train_dataloader())
     assert len(batch["media"]) == 5
+    data.batch_size, data.trainer = 2, Trainer()
+    for data.trainer.global_rank in (0, 1):  # and one for each process
+        data.trainer.world_size = 2
+        assert len(list(data.train_dataloader())) == 1
 
 
 def test_validation_is_spread_over_the_split_and_starts_at_the_start(tmp_path: Path) -> None:
