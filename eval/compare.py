@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 RESAMPLES = 10_000
-KNOWN = ("item", "bits", "codes", "path", "length", "failures", "without", "arrays")  # of an item besides its metrics
+KNOWN = ("item", "bits", "side", "codes", "path", "length", "failures", "without", "arrays")  # of an item besides its metrics
 
 Items = dict[tuple[str, int], dict[str, Any]]  # by file, and which time it is there
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+import toys
 from conftest import DATA
 from evaluations import SPEECH, Loudness, Same, clips, one, run, suite, toy_plan
 from torch import Tensor
@@ -121,6 +122,21 @@ def test_a_summary_that_fails_is_listed(tmp_path: Path) -> None:
     assert results["values"]["ratio"]["value"] == pytest.approx(1)
 
 
+class Divided(Loudness):
+    def summary(self, items: Sequence[Item]) -> dict[str, Any]:
+        return {"worst": {"value": math.inf}, "mean": {"value": 1.0}}
+
+
+def test_a_summary_that_is_no_number_is_listed(tmp_path: Path) -> None:
+    """JSON has no infinity."""
+    rows = clips(tmp_path, 2)
+    results = one(Same(), toy_plan(rows, whole=Divided(), other=Loudness()), rows, tmp_path / "out")
+    assert results["failures"] == [{"path": "all items", "whole": "worst is inf"}]
+    assert "whole.mean" not in results["values"]
+    text = (tmp_path / "out/0/results.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == results
+
+
 def test_no_common_item_is_listed(tmp_path: Path) -> None:
     rows = clips(tmp_path, 2)
     systems = [Same("a", {0: 1e-3}), Same("b", {1: 1e-3})]
@@ -212,6 +228,24 @@ def test_entropy_is_corrected_where_there_are_enough_codes(tmp_path: Path) -> No
     assert "entropy_coded_per_second_or_pixel" not in few["values"]
     assert few["notes"] == ["no entropy-coded rate: fewer than 10 codes an entry in codebook 1"]
     assert "\ncoded: no entropy-coded rate: fewer than 10 codes an entry in codebook 1." in table([few], "audio")
+
+
+class Captioned(Coded):
+    """Its bits are 90 of codes, and a text's."""
+
+    def roundtrip(self, media: Any, **given: Any) -> tuple[Any, Item]:
+        decoded, item = super().roundtrip(media)
+        return decoded, item | {"side": 8.0 * (self.seen[-1] + 1)}
+
+
+def test_texts_and_conditions_count_in_both_rates(tmp_path: Path) -> None:
+    rows = clips(tmp_path, 4)
+    coded, captioned = run([Coded("coded"), Captioned("captioned")], toy_plan(rows, code=Codes()), rows, tmp_path / "out")
+    rates = [result["values"]["entropy_coded_per_second_or_pixel"] for result in (coded, captioned)]
+    assert rates[1] - rates[0] == pytest.approx(8 * 10 / (sum(8000 + 100 * i for i in range(4)) / 16000))
+    tokenizer, photo = toys.captioned(), tz.Images.load(DATA / "chelsea.jpg").resize_crop(16)
+    _, item = Tokenized(tokenizer).roundtrip(photo, text="a cat")
+    assert (item["bits"], item["side"]) == (pytest.approx(tokenizer.spec.bits_per_image + 40), pytest.approx(40))
 
 
 def test_what_no_system_has_is_listed_once(tmp_path: Path) -> None:

@@ -49,7 +49,10 @@ class System(Movable, ABC):
 
     @abstractmethod
     def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
-        """One item -> what comes back, and what is known of the bits: `bits`, and of tokenizers `codes` (K, N)."""
+        """One item -> what comes back, and what is known of the bits: `bits`, and of tokenizers `codes` (K, N).
+
+        Tokenizers also say `side`, how many of the bits are no codes but texts and conditions.
+        """
 
     def roundtrips(self, media: Sequence[Audio | Images], rows: Sequence[Row], seeds: Sequence[int]) -> list[Outcome]:
         """`roundtrip` of several items, or the error of one in its place; by default one by one.

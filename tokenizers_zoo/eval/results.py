@@ -78,6 +78,9 @@ def _measured(
                 if not items:
                     raise InputError("no item was measured of all systems")
                 summary = metric.summary(store.values(name, items))
+                for word, value in summary.items():
+                    if not math.isfinite(value["value"]):
+                        raise InputError(f"{word} is {value['value']}")
                 more = {"unit": metric.unit, "better": metric.better, "items": len(items)}
                 found[name][folder] = {word: value | more for word, value in summary.items()}
             except UNMEASURED as error:
@@ -103,7 +106,9 @@ def _rates(system: System, store: Store, items: Sequence[int]) -> tuple[dict[str
     if few:
         which = f"codebook{'s' * (len(few) > 1)} {', '.join(few)}"
         return values, [f"no entropy-coded rate: fewer than {ENOUGH} codes an entry in {which}"]
-    values["entropy_coded_per_second_or_pixel"] = float(np.dot(books["corrected_bits"], books["codes"])) / length
+    coded = float(np.dot(books["corrected_bits"], books["codes"]))
+    side = sum(store.values("side", items)) if _has(store.rows[items[0]], "side") else 0.0  # as it is: no coder knows it
+    values["entropy_coded_per_second_or_pixel"] = (coded + side) / length
     return values, []
 
 

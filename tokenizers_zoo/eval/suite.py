@@ -19,7 +19,8 @@ from . import distribution, image, neural, probe, speech, systems
 from .base import Measure, System
 from .overrides import overridden, written_out
 
-RESERVED = {"item", "path", "bits", "codes", "length", "failures", "without"}  # what an item has besides its metrics
+# What an item has besides its metrics, and what its failures name besides them.
+RESERVED = {"item", "path", "bits", "side", "codes", "length", "failures", "without", "arrays", "original"}
 UNAVAILABLE = (ValueError, OSError, RuntimeError, ImportError)  # of a missing package, file or download; ours are ValueErrors
 
 
@@ -56,11 +57,12 @@ class Suite:
             raise InputError(f"modality must be audio or image, got {self.modality!r}")
         if not isinstance(self.metrics, dict) or not self.metrics or not isinstance(self.baselines, list):
             raise InputError("metrics must be parts by name, at least one, and baselines a list of parts")
-        if taken := RESERVED & self.metrics.keys():
-            raise InputError(f"no metric can be called {', '.join(sorted(taken))}")
+        for name in self.metrics:
+            if name in RESERVED or not isinstance(name, str) or not name or "/" in name:
+                raise InputError(f"no metric can be called {name}; give it another name")
         for part in [*self.metrics.values(), *self.baselines]:
             written_out(part)
-        sizes = {"sample_rate": [self.sample_rate], "image_size": [self.image_size or 1]}
+        sizes = {"sample_rate": [self.sample_rate], "image_size": [1 if self.image_size is None else self.image_size]}
         for name, numbers in (sizes | {"codebooks": self.codebooks, "positions": self.positions}).items():
             if not isinstance(numbers, list) or not all(type(n) is int and n > 0 for n in numbers):
                 raise InputError(f"{name} must be whole numbers above 0, got {numbers!r}")

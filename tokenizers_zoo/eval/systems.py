@@ -61,7 +61,9 @@ class Tokenized(System):
         decoded = self.tokenizer.decode(tokens, output=self.output, seed=seeds)
         backs = [fitted(back, one) if isinstance(one, Audio) else back for back, one in zip(decoded, media, strict=True)]
         codes = [tokens[i].codes[0].cpu().numpy() for i in range(len(tokens))]
-        return [(back, {"bits": float(n), "codes": some}) for back, n, some in zip(backs, tokens.bits, codes, strict=True)]
+        side = tokens.bits - tokens.code_bits
+        bits = [{"bits": float(n), "side": float(more)} for n, more in zip(tokens.bits, side, strict=True)]
+        return [(back, some | {"codes": ids}) for back, some, ids in zip(backs, bits, codes, strict=True)]
 
     def _takes(self, role: str) -> bool:
         return not self.roles or role in self.roles
