@@ -57,12 +57,13 @@ def compare(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, tup
     ratios: dict[str, tuple[float, ...]] = {}
     for key in [key for key in sides[0][0] if all(key in side for pair in sides for side in pair)]:
         table = np.array([[*a[key], *b[key]] for a, b in sides])
-        draws = np.random.default_rng(0).integers(len(table), size=(RESAMPLES, len(table)))
-        whole = table.sum(0)
-        sums = table[draws].sum(1)
+        random, whole = np.random.default_rng(0), table.sum(0)
+        sums = np.stack([table[random.integers(len(table), size=len(table))].sum(0) for _ in range(RESAMPLES)])
         with np.errstate(divide="ignore", invalid="ignore"):  # nothing to compare with: the ratio is inf or nan
             values = whole[0] / whole[1], whole[2] / whole[3]
-            low, high = np.quantile((sums[:, 0] / sums[:, 1]) / (sums[:, 2] / sums[:, 3]), [0.025, 0.975])
+            drawn = (sums[:, 0] / sums[:, 1]) / (sums[:, 2] / sums[:, 3])
+            known = drawn[~np.isnan(drawn)]  # not where all that was drawn is 0 on both sides
+            low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
             ratios[key] = (*values, values[0] / values[1], low, high, len(table))
     return ratios
 

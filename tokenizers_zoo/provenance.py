@@ -10,6 +10,7 @@ import torch
 
 PACKAGES = (
     *("tokenizers-zoo", "torch", "torchaudio", "lightning", "transformers", "vector-quantize-pytorch", "jiwer", "pystoi", "pesq"),
+    *("distillmos", "speechmos", "onnxruntime"),
     *("librosa", "torchmetrics", "torch-fidelity", "timm", "scikit-learn", "numpy", "pillow"),
 )
 

@@ -42,6 +42,19 @@ def test_pairs_are_compared_item_by_item(tmp_path: Path) -> None:
     assert run(tmp_path, "half", "half").returncode == 1
 
 
+def test_draws_of_nothing_alone_have_no_ratio(tmp_path: Path) -> None:
+    """Clips of which neither system kept anything do not take the interval away."""
+    kept = [0.0, 0.5, 0.0, 0.8]
+    written(tmp_path, "all", [{"stoi": {"stoi": value}, "mel": {"mel": 0.0}} for value in kept])
+    written(tmp_path, "half", [{"stoi": {"stoi": value / 2}, "mel": {"mel": 0.0}} for value in kept])
+    done = run(tmp_path, "half", "all")
+    assert done.stdout.splitlines() == [
+        "stoi: 0.163 against 0.325, ratio 0.50 (0.50 to 0.50), 4 items",
+        "mel: 0.000 against 0.000, ratio nan (nan to nan), 4 items",
+    ]
+    assert done.stderr == ""
+
+
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     """Whatever the first item has; by pairs alone; with the reasons of those that are missing."""
     failed = {"failures": {"stoi": "too short", "pesq": "no utterance"}}

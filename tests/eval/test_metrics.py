@@ -111,3 +111,4 @@ def test_bootstrap_interval_covers_the_mean() -> None:
     assert found["low"] < 5 < found["high"]
     assert found["high"] - found["low"] == pytest.approx(2 * 1.96 / 20, rel=0.2)
     assert found == interval(list(values))
+    assert interval([2.5]) == interval([[1.0, 2.5]], lambda rows: rows[:, 1].sum()) == {"value": 2.5}

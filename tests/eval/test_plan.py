@@ -14,6 +14,7 @@ from evaluations import Loudness, Same, clips, one, toy_plan
 from torch import Tensor
 
 import tokenizers_zoo as tz
+from tokenizers_zoo import provenance
 from tokenizers_zoo.eval.results import how
 from tokenizers_zoo.eval.run import as_seen, identity, media_of
 from tokenizers_zoo.eval.suite import Data, Parts, Plan, Suite
@@ -100,6 +101,23 @@ def test_results_say_how_and_name_no_folder(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(found)
     assert found["suite"]["metrics"]["judge"]["init_args"] == {"weights": "judge.bin", "hub": "openai/whisper-base"}
     assert (found["seed"], found["device"], len(found["files"])) == (5, "meta", 16)
+
+
+def test_versions_of_all_judges_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "version", lambda package: f"{package} 1")
+    judges = (
+        "pystoi",
+        "pesq",
+        "distillmos",
+        "speechmos",
+        "onnxruntime",
+        "jiwer",
+        "librosa",
+        "torchmetrics",
+        "torch-fidelity",
+        "timm",
+    )
+    assert {package: f"{package} 1" for package in judges}.items() <= provenance.versions().items()
 
 
 class Forgetful(Loudness):

@@ -234,6 +234,7 @@ class Level(torch.nn.Module):
     def __init__(self, segmenting_in_forward: bool = True):
         super().__init__()
         assert not segmenting_in_forward
+        print("which weights it takes")
         self.shapes: list[Any] = []
 
     def forward(self, x: Tensor) -> Tensor:
@@ -241,7 +242,7 @@ class Level(torch.nn.Module):
         return x.mean(1, keepdim=True)
 
 
-def test_distillmos_hears_all_of_a_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distillmos_hears_all_of_a_clip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "distillmos", SimpleNamespace(ConvTransformerSQAModel=Level))
     metric, size = speech.DistillMOS(), 122880
     clips = [torch.arange(n).float() for n in (size, 8000, size + 40000)]
@@ -254,6 +255,7 @@ def test_distillmos_hears_all_of_a_clip(monkeypatch: pytest.MonkeyPatch) -> None
     assert found[2]["distillmos"] == pytest.approx(np.mean([clips[2][s : s + size].mean() for s in starts]))  # type: ignore[call-overload]
     assert set(metric.network.shapes) == {(6, size), (1, size), (4, size)}  # type: ignore[arg-type]
     assert metric.silent(None, ROW) == {"distillmos": 1.0}
+    assert capsys.readouterr().out == ""  # where the table goes
     with pytest.raises(tz.InputError, match=r"lasts 0\.400 s; DistillMOS needs at least 0\.5 s"):
         metric.item(None, clips[0][:6400], ROW)
 

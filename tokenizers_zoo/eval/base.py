@@ -157,9 +157,14 @@ def seed_all(seed: int) -> None:
 
 
 def interval(values: Sequence[Any], statistic: Callable[..., Any] | None = None) -> dict[str, float]:
-    """{value, low, high}: `statistic` (the mean) of numbers or rows, and its bootstrap quantiles at 2.5 % and 97.5 %."""
+    """{value, low, high}: `statistic` (the mean) of numbers or rows, and its bootstrap quantiles at 2.5 % and 97.5 %.
+
+    One item says nothing of how far others are from it: it has a value alone.
+    """
     table = np.asarray(values, dtype=np.float64)
     statistic = statistic or (lambda rows: rows.mean(axis=0))
+    if len(table) == 1:
+        return {"value": float(statistic(table))}
     generator = np.random.default_rng(0)
     draws = [float(statistic(table[generator.integers(len(table), size=len(table))])) for _ in range(RESAMPLES)]
     low, high = np.quantile(draws, [0.025, 0.975])

@@ -4,9 +4,10 @@ Too short a clip has no value and says how long it has to be; of long ones all i
 """
 
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -234,7 +235,8 @@ class DistillMOS(MOS):
     size, hop = 122880, RATE  # samples of a piece and between two, as in the package
 
     def __init__(self) -> None:
-        self.network = need("distillmos", "eval-speech").ConvTransformerSQAModel(segmenting_in_forward=False).eval()
+        with redirect_stdout(sys.stderr):  # it says which weights it takes; a table may go where the output goes
+            self.network = need("distillmos", "eval-speech").ConvTransformerSQAModel(segmenting_in_forward=False).eval()
 
     def measure(self, prepared: list[Any], decoded: list[Tensor], rows: list[Row]) -> list[Item]:
         """The mean over the pieces of each."""
