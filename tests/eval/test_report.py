@@ -2,7 +2,9 @@
 
 import base64
 import html.parser
+import importlib
 import json
+import sys
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,13 @@ import numpy as np
 import pytest
 import yaml
 from conftest import DATA
+from evaluations import PHOTOS, SPEECH
 
+import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
 from tokenizers_zoo.eval import curves, report
 from tokenizers_zoo.eval.suite import Suite
 
-SPEECH = {"modality": "audio", "metrics": {"stoi": "STOI", "mel": "MelDistance"}, "codebooks": [1], "baselines": ["Original"]}
-PHOTOS = {"modality": "image", "image_size": 64, "metrics": {"psnr": "PSNR", "ssim": "SSIM"}, "baselines": []}
 HOW = {"commit": "abc123", "machine": "2 cores", "seed": 7, "versions": {"torch": "2.14"}, "suite": {"modality": "audio"}}
 EVIL = '"><script>alert(1)</script>&lt;b&gt; $\\frac{$'
 
@@ -359,10 +361,21 @@ def test_the_verb_evaluates_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_report_without_originals_shows_what_there_is(tmp_path: Path) -> None:
-    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(PHOTOS))
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(PHOTOS | {"baselines": []}))
     command = ["eval", "titok-tiny", "--suite", str(tmp_path / "suite.yaml"), "--data", str(DATA), "-o", str(tmp_path / "out")]
     assert main(command) == 0
     page = Page((tmp_path / "out/index.html").read_text())
     assert [tag["alt"] for tag in page.tags["img"]] == [f"{text}, titok-tiny" for text in page.texts["h3"]]
     assert len(page.tags["img"]) == 3
     assert "original" not in page.texts["figcaption"]
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_a_package_of_the_report_that_is_missing(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is said before anything is measured, with the way to get it."""
+    monkeypatch.setitem(sys.modules, package, None)
+    for module in ("report", "curves"):
+        monkeypatch.delitem(sys.modules, f"tokenizers_zoo.eval.{module}")
+        monkeypatch.delattr(f"tokenizers_zoo.eval.{module}")
+    with pytest.raises(tz.InputError, match=rf"needs the package {package}: pip install 'tokenizers-zoo\[eval\]'"):
+        importlib.import_module("tokenizers_zoo.eval.report")

@@ -5,11 +5,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from ..files import atomic_path
 from . import curves
+from .base import need
 from .suite import Suite
+
+jinja2 = need("jinja2")
 
 Results = list[dict[str, Any]]
 EACH = 2  # items shown of the lowest, of the middle and of the highest values
