@@ -45,6 +45,16 @@ def test_an_unknown_name_lists_the_names(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_every_recipe_of_a_command_is_found() -> None:
-    words = ["fit", "-c", "lm-spt-25hz", "--config=single-encoder", "--model.name", "titok-tiny"]
+    """And stands before the options, which a file after them would take back."""
+    words = ["fit", "--seed_everything=1", "-c", "lm-spt-25hz", "--config=single-encoder", "--model.name", "titok-tiny"]
     first, second = TRAINERS / "lm-spt-25hz.yaml", TRAINERS / "lm-spt-ablations/single-encoder.yaml"
-    assert with_recipes(words) == ["fit", "-c", str(first), f"--config={second}", "--model.name", "titok-tiny"]
+    recipes = ["-c", str(first), "-c", str(second)]
+    assert with_recipes(words) == ["fit", *recipes, "--seed_everything=1", "--model.name", "titok-tiny"]
+    assert with_recipes(["fit", "--help"]) == ["fit", "--help"]
+    assert with_recipes(["fit", "-c"]) == ["fit", "-c"]  # the parser has a word for it
+
+
+def test_an_option_before_its_recipe_counts(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--trainer.max_steps", "7", "-c", "titok-tiny", "--print_config"])
+    assert "max_steps: 7\n" in capsys.readouterr().out

@@ -15,13 +15,13 @@ INSTALLED, MODULE = [str(Path(sys.executable).with_name("tokenizers-zoo"))], [sy
 DDP = "ddp_find_unused_parameters_true"
 
 
-def run(program: list[str], folder: Path, *words: str, strategy: str = DDP, code: int = 0) -> str:
+def run(program: list[str], folder: Path, verb: str, *words: str, strategy: str = DDP) -> str:
     """Runs a verb with two processes that import this checkout; what both printed."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "LOCAL_RANK"))}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(folder)])}
     options = ["-c", tiny_recipe(folder), "--trainer.devices", "2", "--trainer.strategy", strategy]
-    done = command(*program, *words, *options, folder=folder, environment=environment)
-    assert done.returncode == code, done.stderr[-3000:]
+    done = command(*program, verb, *options, *words, folder=folder, environment=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
 
 

@@ -26,14 +26,14 @@ def shipped(kind: str, name: str | Path) -> Path:
 
 
 def with_recipes(argv: Sequence[str]) -> list[str]:
-    """The words of a training command, recipes given by name replaced by their files."""
-    words = list(argv)
-    for place, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        if option not in ("-c", "--config"):
-            continue
-        if equals:
-            words[place] = f"{option}={shipped('trainers', value)}"
-        elif place + 1 < len(words):
-            words[place + 1] = str(shipped("trainers", words[place + 1]))
-    return words
+    """The words of a training command, recipes by their files and first, so that options win over them wherever they stand."""
+    verb, *words = argv
+    recipes, others = [], []
+    left = iter(words)
+    for word in left:
+        option, _, value = word.partition("=")
+        if option in ("-c", "--config") and (value := value or next(left, "")):
+            recipes += ["-c", str(shipped("trainers", value))]
+        else:
+            others.append(word)
+    return [verb, *recipes, *others]
