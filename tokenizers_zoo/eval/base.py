@@ -14,7 +14,7 @@ from ..manifest import Row
 from ..media import Audio, Images
 
 RESAMPLES = 1000  # of the bootstrap
-LOUD = 1e-4  # root mean square below which a clip counts as silent
+SILENCE = 1e-4  # root mean square below which a clip counts as silent
 UNMEASURED = (ValueError, RuntimeError, OSError)  # what one item may raise at the cost of that item; ours are ValueErrors
 Item: TypeAlias = dict[str, Any]
 Outcome: TypeAlias = tuple[Audio | Images, Item] | Exception
@@ -145,8 +145,8 @@ def attempt(run: Callable[..., Sequence[Any]], *columns: Sequence[Any]) -> list[
 
 
 def is_silent(media: Tensor) -> bool:
-    """Whether a clip (S,) has a root mean square below `LOUD`; pictures never are."""
-    return media.ndim == 1 and float(media.double().square().mean().sqrt()) < LOUD
+    """Whether a clip (S,) has a root mean square below `SILENCE`; pictures never are."""
+    return media.ndim == 1 and float(media.double().square().mean().sqrt()) < SILENCE
 
 
 def seed_all(seed: int) -> None:

@@ -96,7 +96,7 @@ class Fixed(Dataset[Batch]):
 
 
 class Whole(Dataset[Batch]):
-    """Every item once, with its share in a mean; number -1 - n is item n again, which has none."""
+    """Every item once, with its share in a mean; number -1 is the first one again, which has none."""
 
     def __init__(self, rows: list[Row], read: Callable[[Row], Batch]):
         self.rows, self.read = rows, read
@@ -105,13 +105,13 @@ class Whole(Dataset[Batch]):
         return len(self.rows)
 
     def __getitem__(self, n: int) -> Batch:
-        return {**self.read(self.rows[n if n >= 0 else -1 - n]), "share": (n >= 0) / len(self.rows)}
+        return {**self.read(self.rows[max(n, 0)]), "share": (n >= 0) / len(self.rows)}
 
 
 class Shares(Sampler[list[int]]):
     """Batches of `size` of `length` numbers, some for each process.
 
-    All have equally many, as collective operations need: what is short of one gets -1, number 0 again (see Whole).
+    All have equally many, as collective operations need: what is short of one gets -1 (see Whole).
     """
 
     def __init__(self, length: int, size: int, rank: int, world: int):
