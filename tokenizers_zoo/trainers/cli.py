@@ -35,6 +35,7 @@ HARMLESS = (  # remarks on what is meant so, most of them Lightning's
     "Using ModelCheckpoint with manual optimization",  # that its checkpoints hold what a step made
     ".*does not have many workers",
     ".*smaller than the logging interval",
+    ".*Grad strides do not match bucket view",  # DDP's, of kernels of 1 by 1
     ".*returned a view tensor",  # FSDP2's, of the output, which nothing changes in place
 )
 IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker.*^[\w.]+: (.*?)\s*", re.DOTALL | re.MULTILINE)  # with its traceback

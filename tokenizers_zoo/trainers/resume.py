@@ -1,6 +1,7 @@
 """A run that goes on from a checkpoint is compared with the run that wrote it."""
 
 import hashlib
+import shlex
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,7 @@ class Resume(lightning.Callback):
             wrong.append("--data.init_args.data: other files, or in another order")
         if wrong:
             saved = self.checkpoint.parent.parent / "config.yaml"
-            options = f" (-c {saved} has them all)" if saved.exists() else ""
+            options = f" (-c {shlex.quote(str(saved))} has them all)" if saved.exists() else ""
             fresh = "; for a new run from its weights: `export`, then --model.initial FOLDER" if stage == "fit" else ""
             lines = "\n  ".join(wrong)
             raise InputError(
