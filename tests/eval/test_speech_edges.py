@@ -185,7 +185,10 @@ def test_pitch_is_compared_where_both_are_voiced(monkeypatch: pytest.MonkeyPatch
     assert len(calls) == 2  # the original's once
     assert calls[0] == {"fmin": 65, "fmax": 500, "sr": RATE, "frame_length": 1024}
     assert metric.item(waves[0], waves[1], ROW)["f0_correlation"] == pytest.approx(wanted)
-    for index, reason in ((2, "fewer than 10 frames"), (3, "never moves")):
+    tracks += [np.where(np.arange(40) < 5 + count, b, np.nan) for count in (9, 10)]
+    waves += [torch.full((RATE,), 4.0), torch.full((RATE,), 5.0)]
+    assert -1 <= metric.item(a, waves[5], ROW)["f0_correlation"] <= 1
+    for index, reason in ((2, "fewer than 10 frames"), (3, "never moves"), (4, "fewer than 10 frames")):
         with pytest.raises(tz.InputError, match=reason):
             metric.item(a, waves[index], ROW)
     with pytest.raises(tz.InputError, match=r"needs at least 0\.16 s"):
@@ -204,6 +207,21 @@ class Listener(speech.WER):
     def hear(self, clips: list[Tensor]) -> list[str]:
         self.calls.append(len(clips))
         return [" ".join(["one"] * len(clip)) for clip in clips]
+
+
+def test_texts_are_compared_by_whispers_english_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless another normaliser is asked for; with the recogniser's table of spellings, in English unless said otherwise."""
+    given: list[tuple[str, str]] = []
+
+    def recogniser(path: str, language: str) -> Any:
+        given.append((path, language))
+        tokenizer = SimpleNamespace(english_spelling_normalizer={"colour": "color"})
+        return SimpleNamespace(processor=SimpleNamespace(tokenizer=tokenizer))
+
+    monkeypatch.setattr(speech, "SpeechRecognizer", recogniser)
+    assert speech.WER("base").normalise("He'd 'colour' it") == "he would color it"
+    assert speech.WER("base", "de", "plain").normalise("He'd colour it") == "he'd colour it"
+    assert given == [("base", "en"), ("base", "de")]
 
 
 def test_a_silent_clip_has_the_empty_transcript() -> None:
