@@ -59,6 +59,10 @@ def test_the_split_depends_on_the_files_alone() -> None:
     ]
     assert kinds[0] == kinds[1]
     assert kinds[0] != kinds[2]
+    rows = [Row(Path(f"{disk}/cats/{i}.png"), label="cat") for disk in ("/a", "/b") for i in range(20)]
+    tests = [LinearProbe().item(torch.zeros(7, 4), row)["test"] for row in rows]
+    assert tests[:20] == tests[20:]  # wherever the files are
+    assert set(tests) == {False, True}
     assert items(LinearProbe("flatten"), 1.0, 1)[0]["latents"].shape == (28,)
 
 

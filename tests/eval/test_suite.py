@@ -15,7 +15,7 @@ import tokenizers_zoo as tz
 from tokenizers_zoo.eval import distribution, image, neural, probe, speech, systems
 from tokenizers_zoo.eval.base import Measure, need
 from tokenizers_zoo.eval.names import labels, tell_apart
-from tokenizers_zoo.eval.suite import Suite
+from tokenizers_zoo.eval.suite import Suite, _classes
 
 SHIPPED = sorted((DATA.parents[1] / "eval").rglob("*.yaml"))
 
@@ -153,6 +153,14 @@ def test_what_cannot_be_had_ends_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert "none.safetensors" in parts.missing["perceptual"]
     with pytest.raises(tz.InputError, match=r"none of the metrics can be had: ssim: .*torchmetrics.*this suite needs a network"):
         suite(PHOTOS | {"metrics": {"ssim": "SSIM"}, "needs": "a network"}, tmp_path).build()
+
+
+def test_every_metric_says_its_unit_and_which_way_is_better() -> None:
+    known = _classes([speech, image, distribution, probe], Measure)
+    lower = {"MelDistance", "WER", "Perceptual", "LPIPS", "DISTS", "FrechetDistance", "FID"}
+    assert {name for name, metric in known.items() if metric.better == "lower"} == lower
+    assert {metric.better for metric in known.values()} == {"lower", "higher"}
+    assert {name: metric.unit for name, metric in known.items() if metric.unit} == {"PSNR": "dB", "SISDR": "dB"}
 
 
 def test_the_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
