@@ -85,6 +85,13 @@ def test_one_pass_of_each_side_teaches_what_four_did(case: str) -> None:
     torch.testing.assert_close(adversary.lecam.running, running + 0.001 * (torch.stack(means).detach() - running))
 
 
+def test_a_window_can_be_anywhere() -> None:
+    media = torch.arange(4.0)[None, None]
+    adversary = Adversary(nn.Identity(), Hinge(), window=2)
+    starts = {int(adversary._cut(media, media)[1][0, 0, 0]) for _ in range(100)}
+    assert starts == {0, 1, 2}
+
+
 def test_batch_norm_sees_each_side_once() -> None:
     adversary, _, output, media = side_by_side("images")
     adversary.judge(output, media)

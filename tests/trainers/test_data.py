@@ -198,6 +198,7 @@ def test_a_resumed_loader_leaves_out_what_was_done() -> None:
     assert state == {"batches_done": 1}
     again = audio_data().train_dataloader()
     again.load_state_dict(state)
+    assert again.state_dict() == state  # also for a run that is stopped before its first batch, or broken twice in an epoch
     (rest,) = [batch["media"] for batch in again]
     assert torch.equal(rest, whole[1])
     assert len(list(again)) == 2  # the next epoch is whole

@@ -51,12 +51,12 @@ def test_the_adversary_waits_for_its_step_and_steps_are_the_generators(tmp_path:
 
 
 def test_exported_weights_are_the_average_and_decode_the_same(tmp_path: Path) -> None:
-    module = image_module()
+    module = image_module(license="for all")
     fit(module, image_data(), 4, tmp_path)
     export(tmp_path / "last.ckpt", tmp_path / "folder")
     loaded, average = tz.load(tmp_path / "folder"), module.averaged.eval()
     tokens = loaded.encode(DATA / "chelsea.jpg")
-    assert loaded.name == "titok-tiny"
+    assert (loaded.name, loaded.license) == ("titok-tiny", "for all")
     assert torch.equal(tokens.codes, average.encode(DATA / "chelsea.jpg").codes)
     assert torch.equal(loaded.decode(tokens).pixels, average.decode(tokens).pixels)
     assert not any("discriminator" in key for key in loaded.state_dict())

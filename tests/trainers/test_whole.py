@@ -71,6 +71,9 @@ def test_means_are_of_all_items(tmp_path: Path) -> None:
     trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, use_distributed_sampler=False)
     (found,) = trainer.test(module, data, verbose=False)
     assert found["test/squared"] == pytest.approx(wanted, rel=1e-4)
+    data.valid_items = 5
+    (found,) = trainer.validate(module, data, verbose=False)
+    assert found["valid/squared"] == pytest.approx(wanted, rel=1e-4)
     logged: list[float] = []
     module.log_dict = lambda values, **_: logged.append(float(values["test/squared"].detach()))
     for rank in (0, 1):
