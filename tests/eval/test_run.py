@@ -15,6 +15,7 @@ from torch import Tensor
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval.base import Item, Metric, System, is_silent
+from tokenizers_zoo.eval.run import seed_of
 from tokenizers_zoo.eval.suite import Data
 from tokenizers_zoo.eval.systems import Original, Tokenized
 from tokenizers_zoo.manifest import Row
@@ -54,6 +55,10 @@ def test_random_numbers_follow_the_item_and_the_seed(tmp_path: Path) -> None:
     assert ratios(tmp_path / "b", 0) == ratios(tmp_path / "b", 1) == ratios(tmp_path / "c") == wanted
     assert len(set(wanted)) == 5
     assert not set(ratios(tmp_path / "other")) & set(wanted)
+
+
+def test_no_item_draws_what_another_draws_with_another_seed() -> None:
+    assert len({seed_of(seed, index) for seed in range(5) for index in range(40)}) == 200
 
 
 def test_a_metric_draws_the_same_for_all_systems(tmp_path: Path) -> None:

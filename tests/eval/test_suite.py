@@ -237,6 +237,10 @@ def test_names_that_folders_cannot_have() -> None:
         named(("a", "1", "x"), ("a", "1", "x"))
 
 
+def test_measures_do_not_take_the_place_of_other_results() -> None:
+    assert {"a.items", "a.codebooks"} <= set(labels({"a": "STOI"}, {}, {"a": ["items", "codebooks", "stoi"]}).values())
+
+
 def test_measures_of_one_word_get_the_name_of_their_metric() -> None:
     parts = {"short": "STOI", "long": {"class_path": "STOI", "init_args": {"extended": True}}, "mel": "Mel", "coarse": "Mel"}
     metrics: dict[str, Any] = {

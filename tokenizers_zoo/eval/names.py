@@ -9,6 +9,8 @@ from ..errors import InputError
 from .base import Measure, System
 from .overrides import written_out
 
+TAKEN = ("items", "codebooks", "bits_per_second_or_pixel", "entropy_coded_per_second_or_pixel")  # of results, and no measures
+
 
 def tell_apart(systems: Sequence[System]) -> dict[str, System]:
     """The systems by folders for their results; those of one name get their fingerprint beside it, or what they were opened by.
@@ -45,9 +47,10 @@ def labels(
 
     Its own word ("stoi"), or the suite's name of the metric before it ("short.stoi") where two metrics have a measure of one
     word, or are of one class without a `key` of their own each, so that the name is the same whether the other one could be
-    measured or not. parts: the suite's metrics. metrics: those that could be had. measures: words of each one's measures.
+    measured or not; also where the word is `TAKEN`. parts: the suite's metrics. metrics: those that could be had. measures:
+    words of each one's measures.
     """
-    words = Counter(word for some in measures.values() for word in some)
+    words = Counter([*TAKEN, *(word for some in measures.values() for word in some)])
     keys = {name: getattr(metrics.get(name), "key", "") for name in parts}
     found: dict[tuple[str, str], str] = {}
     for name, some in measures.items():
