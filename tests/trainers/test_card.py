@@ -9,6 +9,8 @@ from torch.utils.tensorboard import SummaryWriter
 import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
 from tokenizers_zoo.trainers.card import card, read_logs
+from tokenizers_zoo.trainers.checkpoints import last_checkpoint
+from tokenizers_zoo.trainers.export import read_checkpoint
 
 HOUR = 3600.0
 
@@ -52,3 +54,8 @@ def test_a_run_that_logged_nothing_has_no_curves_of_another(tmp_path: Path) -> N
         assert (folder / "curves.png").exists() == logged
         assert ("not logged" in (folder / "README.md").read_text()) == (not logged)
     assert len(list(tmp_path.glob("version_*/curves.png"))) == 1
+    first = tmp_path / "out/lightning_logs/version_0"
+    assert main([*recipe, "--ckpt_path", str(first), "--trainer.max_steps", "3"]) == 0
+    told = read_checkpoint(last_checkpoint(tmp_path / "out"))["fit"]["logs"]
+    assert told[0] == str(first)  # of the run that was gone on from
+    assert len(told) == 2
