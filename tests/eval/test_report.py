@@ -301,6 +301,8 @@ def test_the_table_counts_items_and_says_where_numbers_are_from() -> None:
     results[0]["values"] |= {"fid": {"value": 7.0}, "entropy_coded_per_second_or_pixel": 900.0}
     results[1]["values"]["stoi"]["items"] = 8
     results[0]["lengths"] = {"least": 1.25, "median": 3.0, "greatest": 9.0}
+    results[0]["values"]["stoi"]["lengths"] = {"least": 1.0, "median": 3.0, "greatest": 9.0}
+    results[2]["values"]["wer"]["lengths"] = {"least": 2.0, "median": 3.0, "greatest": 9.0}
     results[1]["lengths"] = {"least": 1.0, "median": 3.0, "greatest": 8.0}
     results[1]["how"] = HOW | {"commit": "def456"}
     lines = report.table(results, "audio").splitlines()
@@ -308,7 +310,7 @@ def test_the_table_counts_items_and_says_where_numbers_are_from() -> None:
     assert lines[1] == "|---|---|---|---|---|---|"
     assert lines[2] == "| a&#124;b | 1.5 | 0.9 | 0.000 (-0.010 to 0.010) | 7.000 | - |"
     assert lines[4] == "| d | 1 | - | - | - | 0.500 (0.490 to 0.510) |"
-    assert lines[5] == "| items |  |  | 8 to 9 |  | 9 |"
+    assert lines[5] == "| items |  |  | 8 to 9 |  | 9, 2 to 9 s |"  # its own lengths, where some items lack it
     assert lines[7] == "9 items of 1 to 9 s, commit abc123, def456, 2 cores, torch 2.14, seed 7."
     assert all(a.count("|") == b.count("|") for a, b in pairwise(lines[:6]))
 

@@ -83,6 +83,12 @@ def test_ogg_payload_counts_packets_alone() -> None:
     assert ogg_payload(page(b"head") + page(b"tags") + page(b"12345") + page(b"678")) == 8
 
 
+def test_an_envelope_is_the_mean_over_four_hops() -> None:
+    wave = torch.zeros(100)
+    wave[50] = -1.0
+    assert systems._envelope(wave, 10).tolist() == pytest.approx([0, 0, 1 / 40, 1 / 40, 1 / 40, 1 / 40, 0])
+
+
 def test_payloads_leave_headers_out() -> None:
     scan = b"\xff\xd8" + b"\xff\xda" + (8).to_bytes(2, "big") + bytes(6)
     assert systems.jpeg_payload(scan + b"thumb" + scan[2:] + b"picture" + b"\xff\xd9") == 7

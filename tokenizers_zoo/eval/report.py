@@ -31,7 +31,10 @@ def table(results: Results, modality: str) -> str:
 
 
 def cells(results: Results, modality: str) -> list[list[str]]:
-    """The table's texts: a head, a row a system, and a last one of the items of each measure where these are known."""
+    """The table's texts: a head, a row a system, and a last one of the items of each measure where these are known.
+
+    A measure's clips have their lengths there where these are other than all clips' (`origin`).
+    """
     names, (scale, unit) = columns(results), curves.RATES[modality]
     rates = {"bits_per_second_or_pixel": unit, "entropy_coded_per_second_or_pixel": "entropy-coded"}
     rates = {key: head for key, head in rates.items() if any(key in result["values"] for result in results)}
@@ -41,7 +44,9 @@ def cells(results: Results, modality: str) -> list[list[str]]:
         bits = [f"{values[key] / scale:.3g}" if key in values else "-" for key in rates]
         rows.append([result["system"], *bits, *(_cell(values.get(name)) for name in names)])
     known = [[result["values"][name] for result in results if "items" in result["values"].get(name, {})] for name in names]
-    counts = [_range([value["items"] for value in values]) for values in known]
+    seconds = [_seconds(values) for values in known]
+    others = [f", {some} s" if some not in ("", _seconds(results)) else "" for some in seconds]
+    counts = [_range([value["items"] for value in values]) + other for values, other in zip(known, others, strict=True)]
     return [*rows, ["items", *("" for _ in rates), *counts]] if any(counts) else rows
 
 
@@ -57,14 +62,19 @@ def _range(numbers: list[float]) -> str:
     return " to ".join(dict.fromkeys(f"{round(number, 1):g}" for number in (min(numbers), max(numbers)))) if numbers else ""
 
 
+def _seconds(measured: Results) -> str:
+    """The shortest and the longest clip, where they are known."""
+    return _range([some["lengths"][end] for some in measured if "lengths" in some for end in ("least", "greatest")])
+
+
 def origin(results: Results) -> str:
     """Of how many items, how long, the numbers are, and with what they came about."""
 
     def all_of(key: str) -> str:
         return ", ".join(dict.fromkeys(str(result["how"][key]) for result in results))
 
-    lengths = [result["lengths"] for result in results if "lengths" in result]
-    size = f" of {_range([length[end] for length in lengths for end in ('least', 'greatest')])} s" if lengths else ""
+    seconds = _seconds(results)
+    size = f" of {seconds} s" if seconds else ""
     items = _range([result["values"]["items"] for result in results])
     torch = results[0]["how"]["versions"]["torch"]
     return f"{items} items{size}, commit {all_of('commit')}, {all_of('machine')}, torch {torch}, seed {all_of('seed')}."

@@ -24,8 +24,8 @@ ENOUGH = 10  # codes an entry, below which the entropy of a codebook is not know
 def summarise(systems: Mapping[str, System], stores: Mapping[str, Store], plan: Plan) -> list[dict[str, Any]]:
     """Of each system the values, what failed, and what was left out for all.
 
-    values: `items`, rates, codebooks, and of each measure {value, low, high, unit, better, items}. An item counts in a measure
-    where every system has it that has this measure at all. failures: items that this system or a metric could not do,
+    values: `items`, rates, codebooks, and of each measure {value, low, high, unit, better, items, lengths}. An item counts in a
+    measure where every system has it that has this measure at all. failures: items that this system or a metric could not do,
     {path, what: reason}. left_out: items of no system, because the original cannot be read or is silent. not_measured: metrics
     and baselines that could not be had. lengths: seconds of the clips, least, median and greatest. notes: on the values.
 
@@ -44,8 +44,7 @@ def summarise(systems: Mapping[str, System], stores: Mapping[str, Store], plan: 
         if any("bits" in row for row in store.rows.values()):
             result["values"], result["notes"] = _rates(system, store, done)
             if plan.suite.modality == "audio":
-                lengths = store.values("length", done)
-                result["lengths"] = {"least": min(lengths), "median": float(np.median(lengths)), "greatest": max(lengths)}
+                result["lengths"] = _lengths(store, done)
         results.append(result)
     for (folder, label), value in _measured(stores, plan, results).items():
         results[list(systems).index(folder)]["values"][label] = value
@@ -82,6 +81,7 @@ def _measured(
                     if not math.isfinite(value["value"]):
                         raise InputError(f"{word} is {value['value']}")
                 more = {"unit": metric.unit, "better": metric.better, "items": len(items)}
+                more |= {"lengths": _lengths(store, items)} if plan.suite.modality == "audio" else {}
                 found[name][folder] = {word: value | more for word, value in summary.items()}
             except UNMEASURED as error:
                 result["failures"].append({"path": "all items", name: str(error)})
@@ -93,6 +93,12 @@ def _measured(
         for folder, summary in some.items()
         for word, value in summary.items()
     }
+
+
+def _lengths(store: Store, items: Sequence[int]) -> dict[str, float]:
+    """Seconds of some clips."""
+    lengths = store.values("length", items)
+    return {"least": min(lengths), "median": float(np.median(lengths)), "greatest": max(lengths)}
 
 
 def _rates(system: System, store: Store, items: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
