@@ -1,11 +1,13 @@
 """eval/compare.py: ratios of two systems over the same items."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import DATA
 
 SCRIPT = DATA.parents[1] / "eval/compare.py"
@@ -40,6 +42,17 @@ def test_pairs_are_compared_item_by_item(tmp_path: Path) -> None:
     assert other.returncode == 1
     assert "has no 'none'; it has all, half" in other.stderr
     assert run(tmp_path, "half", "half").returncode == 1
+
+
+def test_the_interval_is_95_percent_of_the_draws_and_the_same_each_time(tmp_path: Path) -> None:
+    values = [0.5 + 0.01 * ((7 * n) % 20) for n in range(100)]  # of deviation .0577, so of .00577 in the mean
+    written(tmp_path, "some", [{"stoi": {"stoi": 100 * value}} for value in values])
+    written(tmp_path, "all", [{"stoi": {"stoi": 1.0}}] * 100)
+    done = run(tmp_path, "some", "all").stdout
+    value, low, high = map(float, re.findall(r"ratio ([\d.]+) \(([\d.]+) to ([\d.]+)\)", done)[0])
+    assert value == pytest.approx(59.5)
+    assert (value - low, high - value) == (pytest.approx(1.13, abs=0.08), pytest.approx(1.13, abs=0.08))
+    assert run(tmp_path, "some", "all").stdout == done
 
 
 def test_draws_of_nothing_alone_have_no_ratio(tmp_path: Path) -> None:

@@ -152,3 +152,10 @@ def test_tables_are_filled_from_results(tmp_path: Path, monkeypatch: pytest.Monk
     assert "2.000 (2.000 to 2.000)" in text
     assert "old" not in text
     assert "3 items" in text
+    card = tmp_path / "models/x/README.md"
+    card.parent.mkdir(parents=True)
+    for path in (card, tmp_path / "README.md"):
+        path.write_text("<!-- results second -->\n<!-- end -->\n")
+    tables.main()
+    assert "| 2.000 (2.000 to 2.000) |" in card.read_text()
+    assert "| 2.000 |" in (tmp_path / "README.md").read_text()  # means alone
