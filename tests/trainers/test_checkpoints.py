@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning
 import pytest
+import torch
 from conftest import DATA as PHOTOS
 from tiny_recipe import same, tiny_recipe
 
@@ -150,6 +151,17 @@ def test_a_run_goes_on_with_its_own_options_alone(whole: Path, capsys: pytest.Ca
     saved = shlex.quote(str(last_checkpoint(whole).parent.parent / "config.yaml"))
     assert saved.startswith("'")  # as the folder's name needs
     assert f"-c {saved} has them all" in error
+
+
+def test_a_checkpoint_that_says_nothing_of_its_run_is_measured_alone(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    content = torch.load(last_checkpoint(whole), weights_only=True)
+    torch.save({key: value for key, value in content.items() if key != "fit"}, tmp_path / "old.ckpt")
+    options = ["-c", str(whole / "tiny.yaml"), "--ckpt_path", str(tmp_path / "old.ckpt")]
+    assert main(["fit", *options]) == 1
+    assert "was not written by `fit` of this release" in capsys.readouterr().err
+    assert main(["validate", *options]) == 0
 
 
 def test_another_tokenizer_is_not_measured(whole: Path, capsys: pytest.CaptureFixture) -> None:

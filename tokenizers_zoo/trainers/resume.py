@@ -43,22 +43,23 @@ class Resume(lightning.Callback):
         if self.checkpoint is None:
             return
         content = read_checkpoint(self.checkpoint)
+        fresh = "for a new run from its weights: `export`, then --model.initial FOLDER" if stage == "fit" else ""
+        if stage == "fit" and KEY not in content:
+            raise InputError(f"{self.checkpoint} was not written by `fit` of this release, so it may not go on exactly; {fresh}")
         theirs = content.get(KEY, {})
         found = list(differences(content["assembly"], pl_module.tokenizer.config, "model.tokenizer"))
         if stage == "fit" and "config" in theirs and "config" in self.mine:
             found += differences(theirs["config"], self.mine["config"])
         told = [line for key, line in found if key.startswith(TOLD)]
         wrong = [line for key, line in found if not key.startswith(TOLD)]
-        if stage == "fit" and theirs and theirs["files"] != self.mine["files"]:
+        if stage == "fit" and theirs["files"] != self.mine["files"]:
             wrong.append("--data.init_args.data: other files, or in another order")
         if wrong:
             saved = self.checkpoint.parent.parent / "config.yaml"
             options = f" (-c {shlex.quote(str(saved))} has them all)" if saved.exists() else ""
-            fresh = "; for a new run from its weights: `export`, then --model.initial FOLDER" if stage == "fit" else ""
             lines = "\n  ".join(wrong)
-            raise InputError(
-                f"{self.checkpoint} is of a run with other options:\n  {lines}\nrepeat the options of that run{options}{fresh}"
-            )
+            way_out = "; ".join(filter(None, [f"repeat the options of that run{options}", fresh]))
+            raise InputError(f"{self.checkpoint} is of a run with other options:\n  {lines}\n{way_out}")
         if told and trainer.is_global_zero:
             warnings.warn(f"from step {content['global_step']} on this run differs: {'; '.join(told)}", stacklevel=2)
         if stage == "fit":
