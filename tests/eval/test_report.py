@@ -301,8 +301,8 @@ def test_the_table_counts_items_and_says_where_numbers_are_from() -> None:
     results[0]["values"] |= {"fid": {"value": 7.0}, "entropy_coded_per_second_or_pixel": 900.0}
     results[1]["values"]["stoi"]["items"] = 8
     results[0]["lengths"] = {"least": 1.25, "median": 3.0, "greatest": 9.0}
-    results[0]["values"]["stoi"]["lengths"] = {"least": 1.0, "median": 3.0, "greatest": 9.0}
-    results[2]["values"]["wer"]["lengths"] = {"least": 2.0, "median": 3.0, "greatest": 9.0}
+    results[0]["values"]["stoi"] |= {"least": 1.0, "median": 3.0, "greatest": 9.0}
+    results[2]["values"]["wer"] |= {"least": 2.0, "median": 3.0, "greatest": 9.0}
     results[1]["lengths"] = {"least": 1.0, "median": 3.0, "greatest": 8.0}
     results[1]["how"] = HOW | {"commit": "def456"}
     lines = report.table(results, "audio").splitlines()

@@ -57,7 +57,7 @@ def test_systems_are_compared_on_the_items_that_all_have(tmp_path: Path) -> None
     results = run(systems, toy_plan(rows, level=Picky(2e-3), all=Picky()), rows, tmp_path / "out", 4)
     kept = [0, 2, 5]
     assert results[0]["lengths"] == {"least": 0.5, "median": 0.515625, "greatest": 0.53125}
-    assert results[0]["values"]["level.loudness"]["lengths"]["median"] == 0.5125  # of those three alone
+    assert results[0]["values"]["level.loudness"]["median"] == 0.5125  # of those three alone
     for index, result in enumerate(results[:3]):
         value = result["values"]["level.loudness"]
         of_items = values_of(tmp_path / "out", index, "level")
@@ -91,7 +91,7 @@ def test_rates_and_lengths_are_those_of_the_common_items(tmp_path: Path) -> None
         assert result["values"]["bits_per_second_or_pixel"] == pytest.approx((100 + 400) / ((8000 + 8300) / 16000))
         assert result["lengths"] == {"least": 0.5, "median": pytest.approx(0.509375), "greatest": pytest.approx(0.51875)}
         assert result["values"]["loudness"]["items"] == 2
-        assert result["values"]["loudness"]["lengths"] == result["lengths"]
+        assert result["lengths"].items() <= result["values"]["loudness"].items()
     assert (whole["system"], broken["system"]) == ("whole", "broken")
 
 

@@ -45,7 +45,8 @@ def cells(results: Results, modality: str) -> list[list[str]]:
         rows.append([result["system"], *bits, *(_cell(values.get(name)) for name in names)])
     known = [[result["values"][name] for result in results if "items" in result["values"].get(name, {})] for name in names]
     seconds = [_seconds(values) for values in known]
-    others = [f", {some} s" if some not in ("", _seconds(results)) else "" for some in seconds]
+    all_of_them = _seconds([result.get("lengths", {}) for result in results])
+    others = [f", {some} s" if some not in ("", all_of_them) else "" for some in seconds]
     counts = [_range([value["items"] for value in values]) + other for values, other in zip(known, others, strict=True)]
     return [*rows, ["items", *("" for _ in rates), *counts]] if any(counts) else rows
 
@@ -64,7 +65,7 @@ def _range(numbers: list[float]) -> str:
 
 def _seconds(measured: Results) -> str:
     """The shortest and the longest clip, where they are known."""
-    return _range([some["lengths"][end] for some in measured if "lengths" in some for end in ("least", "greatest")])
+    return _range([some[end] for some in measured if "least" in some for end in ("least", "greatest")])
 
 
 def origin(results: Results) -> str:
@@ -73,7 +74,7 @@ def origin(results: Results) -> str:
     def all_of(key: str) -> str:
         return ", ".join(dict.fromkeys(str(result["how"][key]) for result in results))
 
-    seconds = _seconds(results)
+    seconds = _seconds([result.get("lengths", {}) for result in results])
     size = f" of {seconds} s" if seconds else ""
     items = _range([result["values"]["items"] for result in results])
     torch = results[0]["how"]["versions"]["torch"]

@@ -24,10 +24,11 @@ ENOUGH = 10  # codes an entry, below which the entropy of a codebook is not know
 def summarise(systems: Mapping[str, System], stores: Mapping[str, Store], plan: Plan) -> list[dict[str, Any]]:
     """Of each system the values, what failed, and what was left out for all.
 
-    values: `items`, rates, codebooks, and of each measure {value, low, high, unit, better, items, lengths}. An item counts in a
-    measure where every system has it that has this measure at all. failures: items that this system or a metric could not do,
-    {path, what: reason}. left_out: items of no system, because the original cannot be read or is silent. not_measured: metrics
-    and baselines that could not be had. lengths: seconds of the clips, least, median and greatest. notes: on the values.
+    values: `items`, rates, codebooks, and of each measure {value, low, high, unit, better, items}, with the seconds of its clips.
+    An item counts in a measure where every system has it that has this measure at all. failures: items that this system or a
+    metric could not do, {path, what: reason}. left_out: items of no system, because the original cannot be read or is silent.
+    not_measured: metrics and baselines that could not be had. lengths: seconds of the clips, least, median and greatest. notes:
+    on the values.
 
     Raises InputError where no system has an item.
     """
@@ -81,7 +82,7 @@ def _measured(
                     if not math.isfinite(value["value"]):
                         raise InputError(f"{word} is {value['value']}")
                 more = {"unit": metric.unit, "better": metric.better, "items": len(items)}
-                more |= {"lengths": _lengths(store, items)} if plan.suite.modality == "audio" else {}
+                more |= _lengths(store, items) if plan.suite.modality == "audio" else {}
                 found[name][folder] = {word: value | more for word, value in summary.items()}
             except UNMEASURED as error:
                 result["failures"].append({"path": "all items", name: str(error)})
