@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import WeightsError
+from ..errors import InputError, WeightsError
 from ..frozen import Frozen
 from ..weights import fingerprint
 
@@ -47,16 +47,24 @@ def identity_of(model: Any, front: str, **options: Any) -> str:
 
 
 def open_model(auto: Any, path: str, **options: Any) -> Any:
-    """`auto.from_pretrained(path)`. Raises WeightsError with the reason where that fails; remote code is never run."""
+    """`auto.from_pretrained(path)`, networks in float32 whatever they were saved in.
+
+    Raises WeightsError with the reason where that fails; remote code is never run.
+    """
     try:
-        return auto.from_pretrained(str(Path(path).expanduser()), trust_remote_code=False, **options)
+        found = auto.from_pretrained(str(Path(path).expanduser()), trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise WeightsError(
             f"cannot open {path} as {auto.__name__} ({reason}); give a Hugging Face name or a local folder"
         ) from error
+    return found.float() if isinstance(found, nn.Module) else found
 
 
 def pick(states: list[Tensor], layer: int | str) -> Tensor:
-    """One of the hidden states (0 is what enters the first block), or with "average" the mean of all."""
-    return torch.stack(states).mean(0) if layer == "average" else states[int(layer)]
+    """One of the hidden states (0 is what enters the first block), or with "average" the mean of all. Raises InputError."""
+    if layer == "average":
+        return torch.stack(states).mean(0)
+    if not -len(states) <= int(layer) < len(states):
+        raise InputError(f"a teacher's layer is {layer}, its model has 0 to {len(states) - 1}, or -1 for the last")
+    return states[int(layer)]

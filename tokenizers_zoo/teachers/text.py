@@ -26,13 +26,14 @@ class TextTeacher(Teacher):
         from transformers import AutoModel, AutoTokenizer
 
         self.model = open_model(AutoModel, path).eval().requires_grad_(False)
-        self.words = open_model(AutoTokenizer, path)
+        self.words = open_model(AutoTokenizer, path, padding_side="right", truncation_side="right")
         self.dim = self.model.config.hidden_size
         self.layer, self.alignment = layer, alignment
         self.longest = min(self.model.config.max_position_embeddings, self.words.model_max_length)
         backend = getattr(self.words, "backend_tokenizer", None)
         front = backend.to_str() if backend else str(sorted(self.words.get_vocab().items()))
-        self.identity = identity_of(self.model, front, layer=layer, alignment=alignment)
+        limits = {"longest": self.longest, "padding": self.words.pad_token_id}  # which stand in another file
+        self.identity = identity_of(self.model, front, layer=layer, alignment=alignment, **limits)
 
     def forward(self, waveform: Tensor, text: str) -> Tensor:
         """Samples (S,) and their transcript -> (ceil(S / 320), dim). Raises InputError for an empty transcript."""
