@@ -302,7 +302,7 @@ def test_teachers_run_where_training_does_and_processes_share_the_clips(tmp_path
             strategy = SimpleNamespace(root_device=torch.device("meta"), barrier=barriers.append)
             local = rank if devices == 2 else 0
             data.trainer = SimpleNamespace(
-                global_rank=rank, world_size=2, local_rank=local, num_devices=devices, strategy=strategy
+                global_rank=rank, world_size=2, local_rank=local, num_devices=devices, strategy=strategy, limit_val_batches=1.0
             )
             data.prepare_data()
             data.setup("fit")
