@@ -8,7 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
-from tokenizers_zoo.trainers.card import card, read_logs
+from tokenizers_zoo.trainers.card import card, panels, read_logs
 from tokenizers_zoo.trainers.checkpoints import last_checkpoint
 from tokenizers_zoo.trainers.export import read_checkpoint
 
@@ -38,6 +38,11 @@ def test_curves_and_hours_of_a_run_that_went_on(tmp_path: Path) -> None:
         assert line in text
     assert "curves.png" in text
     assert "curves.png" not in card(tz.create("titok-tiny"), checkpoint, True, 0.0)
+
+
+def test_curves_that_belong_together_share_a_panel() -> None:
+    names = ["codebook/perplexity_0", "codebook/perplexity_11", "codebook/usage_0", "train/mel_fine", "valid/mel_fine", "lr"]
+    assert panels(names) == {"perplexity": names[:2], "usage": names[2:3], "mel_fine": names[3:5], "": ["lr"]}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -94,10 +94,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     number: int, code: int, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     with pytest.raises(SystemExit) as stop:
         fit(tmp_path, "--trainer.max_steps=5", *interrupted(number, 3))
     assert stop.value.code == code
+    assert signal.getsignal(number) is before
     path = last_checkpoint(tmp_path)
     assert f"stopped after step 4; --ckpt_path {path} goes on" in capsys.readouterr().err
     assert fit(tmp_path, "--trainer.max_steps=5", "--ckpt_path", "last") == 0
@@ -106,7 +107,6 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     for part in ("state_dict", "optimizer_states", "random", "global_step"):
         assert same(ends[0][part], ends[1][part]), part
     assert [Path(log).name for log in ends[1]["fit"]["logs"]] == ["version_0", "version_1"]
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

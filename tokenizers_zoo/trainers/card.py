@@ -62,20 +62,26 @@ def read_logs(files: Iterable[Path]) -> tuple[Curves, float]:
     return {name: curves[name] for name in names}, seconds / 3600
 
 
+def panels(names: Iterable[str]) -> dict[str, list[str]]:
+    """Curves by the panel that they share: training and validation of one loss, and one measure of all codebooks."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        group, _, part = name.partition("/")
+        found.setdefault(part.rsplit("_", 1)[0] if group == "codebook" else part, []).append(name)
+    return found
+
+
 def draw(curves: Curves, target: Path) -> None:
-    """Small panels, one a loss, training and validation together; the codebooks in one."""
+    """A picture of small `panels`."""
     from matplotlib.figure import Figure
 
-    panels: dict[str, list[str]] = {}
-    for name in curves:
-        group, _, part = name.partition("/")
-        panels.setdefault(part.rsplit("_", 1)[0] if group == "codebook" else part, []).append(name)
-    rows = -(-len(panels) // 4)
+    together = panels(curves)
+    rows = -(-len(together) // 4)
     figure = Figure(figsize=(14, 2.6 * rows), layout="constrained")
     axes = figure.subplots(rows, 4, squeeze=False).flat
-    for axis in axes[len(panels) :]:
+    for axis in axes[len(together) :]:
         axis.set_axis_off()
-    for axis, (title, names) in zip(axes, panels.items(), strict=False):
+    for axis, (title, names) in zip(axes, together.items(), strict=False):
         for name in names:
             steps = sorted(curves[name])
             axis.plot(steps, [curves[name][step] for step in steps], lw=0.8, label=name.split("/")[0])
