@@ -102,6 +102,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     path = last_checkpoint(tmp_path)
     assert f"stopped after step 4; --ckpt_path {path} goes on" in capsys.readouterr().err
     assert fit(tmp_path, "--trainer.max_steps=5", "--ckpt_path", "last") == 0
+    assert signal.getsignal(number) is before
     assert last_checkpoint(tmp_path) != path
     ends = [read_checkpoint(last_checkpoint(folder)) for folder in (whole, tmp_path)]
     for part in ("state_dict", "optimizer_states", "random", "global_step"):

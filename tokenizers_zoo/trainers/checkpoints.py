@@ -45,7 +45,6 @@ class Checkpoints(Checkpoint):
         self.folder: Path | None = None
         self.saved = 0  # step that was saved last, or gone on from
         self.stopped = 0  # number of the signal that stops the run
-        self._handlers: dict[int, Any] = {}
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Takes a folder, the same in all processes."""
@@ -55,10 +54,11 @@ class Checkpoints(Checkpoint):
             self.folder = trainer.strategy.broadcast(taken)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """From here on signals wait for the end of a step."""
+        """From here on signals wait for the end of a step; when the trainer ends, it puts their handlers back."""
         self.saved = trainer.global_step
         if self.folder and threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._stop)
 
     def _stop(self, number: int, frame: object) -> None:
         if self.stopped:
@@ -85,7 +85,6 @@ class Checkpoints(Checkpoint):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Saves what an epoch's end left unsaved, and says what can be done with it."""
-        self._restore_handlers()
         if self.folder is None:
             return
         if trainer.global_step != self.saved:
@@ -95,15 +94,6 @@ class Checkpoints(Checkpoint):
             name = shlex.quote(f"my-{pl_module.tokenizer.name}")
             command = " ".join(["tokenizers-zoo", *map(shlex.quote, _imported()), "export"])
             print(f"step {self.saved}: {path}\nits weights: {command} {path} -o {name}")
-
-    def on_exception(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException) -> None:
-        """Signals end the program again."""
-        self._restore_handlers()
-
-    def _restore_handlers(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
 
     def _save(self, trainer: lightning.Trainer) -> None:
         """In all processes. A name of its own until it is complete: one that is killed leaves the file of before."""
