@@ -28,7 +28,7 @@ def export(
     path = last_checkpoint(checkpoint)
     content = read_checkpoint(path)
     content["assembly"] |= {"name": name} if name else {}
-    averaged = averaged and any(key.startswith(AVERAGE) for key in content["state_dict"])
+    averaged = averaged and has_average(content)
     tokenizer = trained(content, averaged)
     tokenizer.save_pretrained(folder, dtype)
     write_card(tokenizer, content, averaged, logs_of(content, path), Path(folder))
@@ -51,10 +51,15 @@ def trained(checkpoint: dict[str, Any], averaged: bool) -> Tokenizer:
     return tokenizer.eval()
 
 
+def has_average(checkpoint: dict[str, Any]) -> bool:
+    """Whether the run kept a moving average of its weights."""
+    return any(key.startswith(AVERAGE) for key in checkpoint["state_dict"])
+
+
 def from_checkpoint(path: str | Path) -> Tokenizer:
     """What `export` would write of a checkpoint, ready to use. Raises WeightsError for other files."""
     content = read_checkpoint(path)
-    tokenizer = trained(content, any(key.startswith(AVERAGE) for key in content["state_dict"]))
+    tokenizer = trained(content, has_average(content))
     fold_weight_norm(tokenizer)
     return tokenizer
 
