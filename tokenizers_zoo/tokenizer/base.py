@@ -49,8 +49,8 @@ class Tokenizer(Part, ABC):
     alone. role: of the codebooks of a quantizer that names none.
 
     A GPU's codes are a CPU's but for rounding, as long as float32 is float32 there: torch lets cuDNN's convolutions round to TF32
-    unless `torch.backends.cudnn.allow_tf32 = False`, and products where set_float32_matmul_precision says so (benchmarks/device.sh
-    measures what each changes). Decoded media are on the CPU.
+    unless `torch.backends.cudnn.allow_tf32 = False`, and products where set_float32_matmul_precision says so
+    (benchmarks/device.sh measures what each changes). Decoded media are on the CPU.
     """
 
     encoder: AudioEncoder | ImageEncoder
