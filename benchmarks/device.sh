@@ -6,8 +6,8 @@
 #   pip download --no-deps -d wheels -c constraints.txt vector-quantize-pytorch einx torch-einops-utils frozendict loguru \
 #     jsonargparse docstring-parser typeshed-client soundfile cffi
 #
-# --wheels FOLDER   installs these into an environment of its own that sees what the machine has; without it, python3 (or $PYTHON)
-#                   must have them
+# --wheels FOLDER   installs these into a folder of its own beside what the machine has (an environment would not see the packages of
+#                   one that it is made from); without it, python3 (or $PYTHON) must have them
 # --device cpu      the same on a CPU, with few steps and small batches: a rehearsal
 # further options: python benchmarks/device.py --help
 #
@@ -32,11 +32,9 @@ set -eu
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 if [ "${1:-}" = --wheels ]; then
-    environment=$(mktemp -d)
-    trap 'rm -rf "$environment"' EXIT
-    "$python" -m venv --system-site-packages "$environment"
-    "$environment/bin/python" -m pip install --quiet --no-index --no-deps "$2"/*.whl
-    python=$environment/bin/python
+    extra=$(mktemp -d)
+    trap 'rm -rf "$extra"' EXIT
+    "$python" -m pip install --quiet --no-index --no-deps --target "$extra" "$2"/*.whl
     shift 2
 fi
-PYTHONPATH=$checkout "$python" "$checkout/benchmarks/device.py" "$@"
+PYTHONPATH=$checkout${extra:+:$extra} "$python" "$checkout/benchmarks/device.py" "$@"
