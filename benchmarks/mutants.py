@@ -259,7 +259,7 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    files = sorted(str(f.relative_to(ROOT)) for room in ROOMS for f in (ROOT / "tokenizers_zoo" / room).glob("*.py"))
+    files = sorted(str(f.relative_to(ROOT)) for room in ROOMS for f in (ROOT / "tokenizers_zoo" / room).rglob("*.py"))
     sample = sorted((m for file in args.only or files for m in mutants(file, args.seed)), key=lambda m: m["key"])
     chosen = sample if args.only else sample[: args.count]
     known = out / "results.json"

@@ -12,6 +12,7 @@ from torchmetrics.functional.audio import scale_invariant_signal_distortion_rati
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval import image, speech
 from tokenizers_zoo.eval.base import interval
+from tokenizers_zoo.eval.speech.recognition import plain, text_normaliser
 from tokenizers_zoo.manifest import Row
 
 ROW = Row(DATA / "sense_and_sensibility_0870.wav", "One, two three")
@@ -56,7 +57,7 @@ class Listener(speech.WER):
     def __init__(self, heard: str, normaliser: str = "whisper-english") -> None:
         self.jiwer, self.normalise, self.listen = (
             jiwer,
-            speech.text_normaliser(normaliser, {"colour": "color"}),
+            text_normaliser(normaliser, {"colour": "color"}),
             lambda clips: [heard],
         )
 
@@ -69,9 +70,9 @@ def test_normalisers_decide_what_an_error_is(normaliser: str, errors: int) -> No
 
 
 def test_plain_text() -> None:
-    assert speech.plain("\u201cDon\u2019t,\u201d she said \u2014 to R_2 Zo\u00eb\u2026") == "don't she said to r 2 zoë"
+    assert plain("\u201cDon\u2019t,\u201d she said \u2014 to R_2 Zo\u00eb\u2026") == "don't she said to r 2 zoë"
     with pytest.raises(tz.InputError, match="must be one of whisper-english, whisper-basic, plain"):
-        speech.text_normaliser("none")
+        text_normaliser("none")
 
 
 def test_word_errors_agree_with_jiwer() -> None:

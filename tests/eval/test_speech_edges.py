@@ -14,7 +14,9 @@ from trainers.models import CONVOLUTIONS, SMALL
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval import speech
+from tokenizers_zoo.eval.speech import recognition
 from tokenizers_zoo.manifest import Row
+from tokenizers_zoo.teachers.windows import windows
 
 ROW = Row(DATA / "sense_and_sensibility_0870.wav", "one two three")
 RATE = 16000
@@ -108,7 +110,7 @@ def test_pesq_hears_long_clips_in_pieces(pesq: SimpleNamespace) -> None:
     original[: 15 * RATE] = 0
     decoded[30 * RATE :] = 0
     pesq.answers = [4.0]
-    pieces = speech.windows(original, 20.0)
+    pieces = windows(original, 20.0)
     assert len(pieces) == 3
     assert speech.PESQ().item(original, decoded, ROW) == {"pesq_wb": 2.5}  # nothing to hear, 4.0, silence came back
     ((rate, first, second, band),) = pesq.given
@@ -201,7 +203,7 @@ class Listener(speech.WER):
     """Writes as many words as a clip has samples."""
 
     def __init__(self) -> None:
-        self.jiwer, self.normalise, self.calls = speech.need("jiwer"), speech.text_normaliser("plain"), []
+        self.jiwer, self.normalise, self.calls = recognition.need("jiwer"), recognition.text_normaliser("plain"), []
         self.listen = self.hear  # type: ignore[assignment]
 
     def hear(self, clips: list[Tensor]) -> list[str]:
@@ -218,7 +220,7 @@ def test_texts_are_compared_by_whispers_english_rules(monkeypatch: pytest.Monkey
         tokenizer = SimpleNamespace(english_spelling_normalizer={"colour": "color"})
         return SimpleNamespace(processor=SimpleNamespace(tokenizer=tokenizer))
 
-    monkeypatch.setattr(speech, "SpeechRecognizer", recogniser)
+    monkeypatch.setattr(recognition, "SpeechRecognizer", recogniser)
     assert speech.WER("base").normalise("He'd 'colour' it") == "he would color it"
     assert speech.WER("base", "de", "plain").normalise("He'd colour it") == "he'd colour it"
     assert given == [("base", "en"), ("base", "de")]
@@ -327,7 +329,7 @@ def test_voices(voices: speech.SpeakerSimilarity, clip: Tensor) -> None:
 
 def test_a_long_voice_is_the_mean_of_its_pieces(voices: speech.SpeakerSimilarity) -> None:
     long = noise(31)
-    first, second = speech.windows(long)
+    first, second = windows(long)
     inputs = [voices.samples(long[piece])[None] for piece in (first, second)]
     with torch.no_grad():
         mean = torch.stack([voices.network(x).embeddings[0] for x in inputs]).mean(0)
