@@ -14,8 +14,8 @@ from trainers.models import classifier
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval import image
+from tokenizers_zoo.eval.codecs import Picture
 from tokenizers_zoo.eval.distribution import FrechetDistance, Gaussians, InceptionScore, frechet, moments
-from tokenizers_zoo.eval.systems import Picture
 from tokenizers_zoo.frozen import stacked
 from tokenizers_zoo.losses import dists, lpips
 from tokenizers_zoo.manifest import Row

@@ -12,7 +12,7 @@ from conftest import DATA
 from evaluations import PHOTOS, SPEECH, suite
 
 import tokenizers_zoo as tz
-from tokenizers_zoo.eval import distribution, image, neural, probe, speech, systems
+from tokenizers_zoo.eval import codecs, distribution, image, neural, probe, speech, systems
 from tokenizers_zoo.eval.base import Measure, need
 from tokenizers_zoo.eval.names import labels, tell_apart
 from tokenizers_zoo.eval.suite import Suite, _classes
@@ -25,7 +25,7 @@ def test_shipped_suites_are_whole(path: Path) -> None:
     """Every part exists and takes the arguments that it is given."""
     found = Suite.load(path)
     assert found.metrics
-    rooms = {k: v for room in (distribution, image, neural, probe, speech, systems) for k, v in vars(room).items()}
+    rooms = {k: v for room in (codecs, distribution, image, neural, probe, speech, systems) for k, v in vars(room).items()}
     for config in [*found.metrics.values(), *found.baselines]:
         config = {"class_path": config} if isinstance(config, str) else config
         inspect.signature(rooms[config["class_path"]]).bind(**config.get("init_args", {}))

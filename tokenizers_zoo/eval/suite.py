@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..hub import without_retries
 from ..manifest import Row, of_split, read_manifest
 from ..media import SUFFIXES
-from . import distribution, image, neural, probe, speech, systems
+from . import codecs, distribution, image, neural, probe, speech, systems
 from .base import Measure, System
 from .overrides import overridden, written_out
 
@@ -87,7 +87,7 @@ class Suite:
         Raises InputError for what is not known here, and where no metric can be had.
         """
         modules = [speech, probe] if self.modality == "audio" else [image, distribution, probe]
-        known = _classes(modules, Measure), _classes([systems, neural], System)
+        known = _classes(modules, Measure), _classes([systems, codecs, neural], System)
         metrics = {name: _resolved(part, known[0]) for name, part in self.metrics.items()}
         baselines = [_resolved(part, known[1]) for part in self.baselines]
         parts = Parts(device=str(device))
