@@ -33,8 +33,12 @@ def overridden(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
             if not isinstance(parts, PARTS[first]):
                 raise InputError(f"the suite has no {first} by which {key!r} could be found")
             _put_part(parts, rest, value, key)
+        elif rest or (value is None and first not in config):
+            raise InputError(f"the suite has no {key!r}")
+        elif value is None:
+            del config[first]
         else:
-            _put(config, [first, *rest], value, key)
+            config[first] = value
     for kind in PARTS:  # removed ones were kept in their place until here, because a place counts from the file's first
         if isinstance(parts := config.get(kind), dict):
             config[kind] = {k: part for k, part in parts.items() if part is not None}
@@ -73,21 +77,16 @@ def _put_part(parts: Any, words: list[str], value: Any, key: str) -> None:
     if inner[0] not in part:
         outer = key.removesuffix("." + ".".join(inner))
         raise InputError(f"the suite has no {key!r}; a part has class_path and init_args: {outer}.init_args.{inner[0]}")
-    _put(part, inner, value, key, removes=inner == ["init_args"])
+    _put(part, inner, value, key)
 
 
-def _put(inside: Any, words: list[str], value: Any, key: str, removes: bool = True) -> None:
+def _put(inside: Any, words: list[str], value: Any, key: str) -> None:
     *outer, last = words
     for word in outer:
-        if not isinstance(inside, dict) or word not in inside:
-            raise InputError(f"the suite has no {key!r}")
-        inside = inside[word]
-    if not isinstance(inside, dict) or (value is None and removes and last not in inside):
+        inside = inside.get(word) if isinstance(inside, dict) else None
+    if not isinstance(inside, dict):
         raise InputError(f"the suite has no {key!r}")
-    if value is None and removes and len(words) == 1:
-        del inside[last]
-    else:
-        inside[last] = value
+    inside[last] = value
 
 
 def _places(parts: Any, word: str) -> list[Any]:
