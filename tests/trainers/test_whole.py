@@ -156,7 +156,7 @@ def test_a_checkpoint_encodes_files(ema: float | None, tmp_path: Path) -> None:
     fit(module, image_data(), 2, tmp_path)
     checkpoint = str(tmp_path / "last.ckpt")
     names = [str(DATA / "chelsea.jpg"), str(DATA / "coffee.jpg")]
-    assert main(["encode", checkpoint, *names, "-o", str(tmp_path / "tokens")]) == 0
+    assert main(["encode", str(tmp_path), *names, "-o", str(tmp_path / "tokens")]) == 0  # the newest in the folder
     for name in ("chelsea", "coffee"):
         tokens = tz.Tokens.load(tmp_path / f"tokens/{name}.tok")
         assert torch.equal(tokens.codes, module.averaged.eval().encode(DATA / f"{name}.jpg").codes)

@@ -38,7 +38,7 @@ def build() -> argparse.ArgumentParser:
     listing = verb("list", verbs.list_, "names of the tokenizers and whether their weights are embedded")
     listing.add_argument("pattern", nargs="?", default="*", help="shell-style pattern, e.g. 'titok-*'")
     info = verb("info", verbs.info, "what a tokenizer's tokens mean, and its size")
-    info.add_argument("name", help="variant, weight folder, Hub id, or checkpoint (.ckpt) of a run")
+    info.add_argument("name", help="variant, weight folder, Hub id, or a run's checkpoint (.ckpt) or folder")
 
     again = "finished ones are skipped, so a stopped run can be repeated"
     encode = verb("encode", convert.encode, f"files -> .tok files; {again}")
@@ -46,7 +46,7 @@ def build() -> argparse.ArgumentParser:
     trip = verb("roundtrip", convert.roundtrip, "encode and decode files; print bits, SNR or PSNR, and time")
     for command in (encode, decode, trip):
         if command is not decode:
-            command.add_argument("name", help="variant, weight folder, Hub id, or checkpoint (.ckpt) of a run")
+            command.add_argument("name", help="variant, weight folder, Hub id, or a run's checkpoint (.ckpt) or folder")
         words = command.add_mutually_exclusive_group(required=True) if command is encode else command
         many = "*" if command is encode else "+"
         words.add_argument("inputs", nargs=many, default=[], help="files, folders, or patterns; - is standard input")
@@ -72,7 +72,7 @@ def build() -> argparse.ArgumentParser:
     for name, text in TRAINING.items():
         verbs_.add_parser(name, help=text, add_help=False)
     judge = verb("eval", verbs.eval_, "measure tokenizers and baselines; a stopped run goes on where it was")
-    judge.add_argument("names", nargs="+", help="variants, weight folders, Hub ids, or checkpoints (.ckpt) of runs")
+    judge.add_argument("names", nargs="+", help="variants, weight folders, Hub ids, or runs' checkpoints (.ckpt) or folders")
     judge.add_argument("--suite", type=Path, required=True, help="what is measured: a name, e.g. speech, or a file")
     judge.add_argument("--data", required=True, help="manifest or folder")
     judge.add_argument("--split", default="test", help="of a manifest that has splits (default test)")

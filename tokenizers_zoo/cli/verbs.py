@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from .. import zoo
 from ..errors import InputError, TokenError, WeightsError
 from ..official import IMPORTERS, load_official
 from ..tokenizer import Tokenizer
-from ..weights import is_embedded
+from ..weights import CONFIG, is_embedded
 from .shipped import shipped, with_recipes
 
 ERRORS = (InputError, TokenError, WeightsError, OSError, ImportError)
@@ -29,8 +30,11 @@ def train(argv: Sequence[str]) -> int:
 
 
 def load(name: str, device: str = "cpu") -> Tokenizer:
-    """A trained tokenizer, or that of a run's checkpoint. Raises WeightsError; for what is nearly one of our names, with that."""
-    if name.endswith(".ckpt"):
+    """A trained tokenizer, or that of a run's checkpoint; a run's folder stands for its newest.
+
+    Raises WeightsError; for what is nearly one of our names, with that.
+    """
+    if name.endswith(".ckpt") or _is_run(name):
         from ..trainers.export import from_checkpoint
 
         return from_checkpoint(name).to(device)
@@ -38,6 +42,11 @@ def load(name: str, device: str = "cpu") -> Tokenizer:
         return zoo.load(name, device)
     except WeightsError as error:
         raise _suggested(name, error) from error
+
+
+def _is_run(name: str) -> bool:
+    ours = name in zoo.list_tokenizers() or (Path(name) / CONFIG).exists()
+    return not ours and any(Path(name).rglob("*.ckpt"))
 
 
 def _suggested(name: str, error: WeightsError) -> WeightsError:

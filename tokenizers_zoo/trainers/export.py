@@ -57,8 +57,8 @@ def has_average(checkpoint: dict[str, Any]) -> bool:
 
 
 def from_checkpoint(path: str | Path) -> Tokenizer:
-    """What `export` would write of a checkpoint, ready to use. Raises WeightsError for other files."""
-    content = read_checkpoint(path)
+    """What `export` would write of a checkpoint, or of a folder's newest, ready to use. Raises WeightsError for other files."""
+    content = read_checkpoint(last_checkpoint(path))
     tokenizer = trained(content, has_average(content))
     fold_weight_norm(tokenizer)
     return tokenizer
