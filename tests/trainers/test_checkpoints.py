@@ -82,6 +82,20 @@ def test_a_folder_without_a_checkpoint_is_said_so(tmp_path: Path, capsys: pytest
     assert told.count("no such checkpoint") == 2
 
 
+@pytest.mark.parametrize("options", [[], ["--trainer.logger=false"], ["--ckpt_path", "x.ckpt"]])
+def test_a_run_that_is_refused_leaves_no_folder(options: list[str], tmp_path: Path) -> None:
+    assert fit(tmp_path, "--model.objective={}", *options) == 1
+    assert not list((tmp_path / "out/lightning_logs").iterdir())
+
+
+def test_a_folder_of_earlier_runs_outlives_one_that_is_refused(whole: Path) -> None:
+    version = ["--trainer.logger=TensorBoardLogger", f"--trainer.logger.init_args.save_dir={whole / 'out'}"]
+    version += ["--trainer.logger.init_args.version=0"]
+    before = {path for path in whole.rglob("*") if path.is_file()}
+    assert fit(whole, "--model.objective={}", *version) == 1
+    assert before <= {path for path in whole.rglob("*") if path.is_file()}
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of five steps."""

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from ..errors import InputError
 from .data import Batch
@@ -43,7 +45,7 @@ class Checkpoints(Checkpoint):
             raise InputError(f"checkpoints.every must be at least 1 step, got {every}")
         self.every = every
         self.folder: Path | None = None
-        self.saved = 0  # step that was saved last, or gone on from
+        self.saved: int | None = None  # step that was saved last, or gone on from
         self.stopped = 0  # number of the signal that stops the run
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
@@ -95,6 +97,13 @@ class Checkpoints(Checkpoint):
             command = " ".join(["tokenizers-zoo", *map(shlex.quote, _imported()), "export"])
             print(f"step {self.saved}: {path}\nits weights: {command} {path} -o {name}")
 
+    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """What is refused before the first step leaves no folder behind."""
+        if self.saved is None and trainer.is_global_zero:
+            logs = [logger.log_dir for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+            for folder in {*map(Path, logs), *([self.folder.parent] if self.folder else [])}:
+                _remove_unused(folder)
+
     def _save(self, trainer: lightning.Trainer) -> None:
         """In all processes. A name of its own until it is complete: one that is killed leaves the file of before."""
         assert self.folder
@@ -119,6 +128,17 @@ def _take_folder(root: Path, logs: Path) -> Path:
             (version / FOLDER).mkdir()
             return version / FOLDER
     raise AssertionError  # numbers do not end
+
+
+def _remove_unused(folder: Path) -> None:
+    """Removes a run's folder where nothing but what a run begins with lies in it."""
+    begun = ("config.yaml", "hparams.yaml", "events.out.tfevents.*")
+    with suppress(OSError):  # not empty, or not there
+        (folder / FOLDER).rmdir()
+    with suppress(OSError):
+        files = list(folder.iterdir())
+        if len(files) <= len(begun) and all(any(map(file.match, begun)) for file in files):
+            shutil.rmtree(folder)
 
 
 def _imported() -> list[str]:
