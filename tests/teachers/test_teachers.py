@@ -148,6 +148,13 @@ def test_a_text_beyond_the_model_is_cut_and_counted(tmp_path: Path) -> None:
         FeatureCache(teacher, tmp_path / "cache").fill([(CLIP, "a " * 600), (CLIP, "a")])
 
 
+def test_a_clip_without_a_text_is_named_before_any_is_heard(tmp_path: Path) -> None:
+    cache = FeatureCache(TextTeacher(language_model(tmp_path / "model"), -1), tmp_path / "cache")
+    with pytest.raises(tz.InputError, match=rf"{CLIP.name} has no text \(clips without: 2\).*leave such clips out"):
+        cache.fill([(CLIP, "a"), (CLIP, " "), (CLIP, ""), (tmp_path / "gone.wav", "")])
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize("kind", ["hubert", "whisper"])
 @pytest.mark.parametrize("seconds", [30, 31, 75.013])
 def test_long_clips_are_heard_in_windows(kind: str, seconds: float, tmp_path: Path) -> None:

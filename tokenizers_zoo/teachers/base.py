@@ -19,12 +19,13 @@ class Teacher(Frozen, ABC):
     """One clip (mono, 16 kHz) and its text -> features (T, dim) at `frame_rate` frames a second.
 
     identity: what a feature cache is keyed by: weights, layer, and whatever else changes the features (see `identity_of`).
-    cut: how many texts were too long.
+    reads: whether it cannot do without the text. cut: how many texts were too long.
     """
 
     dim: int
     frame_rate: float = 50.0
     identity: str
+    reads: bool = False
     cut: int = 0
 
     @abstractmethod

@@ -44,11 +44,19 @@ class FeatureCache:
         return self.folder / f"{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]}.safetensors"
 
     def fill(self, clips: Sequence[Clip], device: torch.device | str = "cpu") -> None:
-        """Computes what is missing, on `device`; clips that cannot be read are left out, training will report them."""
+        """Computes what is missing, on `device`; clips that cannot be read are left out, training will report them.
+
+        Raises InputError, before anything is computed, for a clip without a text that the teacher needs.
+        """
         missing = [clip for clip in dict.fromkeys(clips) if clip[0].exists() and not self.path(*clip).exists()]
         missing.sort(key=lambda clip: clip[0].stat().st_size)
         if not missing:
             return
+        if self.teacher.reads and (mute := [clip for clip, text in missing if not text.strip()]):
+            raise InputError(
+                f"{mute[0]} has no text (clips without: {len(mute)}), which a teacher needs: fill the manifest's text column "
+                f"(trainers/transcribe.py does), or leave such clips out by a manifest without their rows"
+            )
         self.teacher.to(device)
         with tqdm(total=len(missing), desc=f"features of {self.identity}", disable=None) as bar:
             for start in range(0, len(missing), TOGETHER):

@@ -21,6 +21,8 @@ class TextTeacher(Teacher):
     layer: index of a hidden state, or "average" over all.
     """
 
+    reads = True
+
     def __init__(self, path: str, layer: int | Literal["average"] = "average", alignment: Literal["spread", "padded"] = "spread"):
         super().__init__()
         from transformers import AutoModel, AutoTokenizer
