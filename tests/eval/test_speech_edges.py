@@ -1,6 +1,7 @@
 """Metrics of speech where there is little or much to hear: silence, short and long clips; a batch gives what clips alone give."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import transformers
 from conftest import DATA
+from evaluations import Same, run, toy_plan
 from torch import Tensor
 from trainers.models import CONVOLUTIONS, SMALL
 
@@ -67,6 +69,20 @@ def test_stoi_of_a_clip_is_the_same_beside_any_other(clip: Tensor) -> None:
     assert alone == beside
     np.random.seed(1)
     assert np.array_equal(state[1], np.random.get_state()[1])  # and nobody else's numbers change
+
+
+@pytest.mark.parametrize("make", [speech.STOI, speech.PESQ, speech.MelDistance, speech.DistillMOS])
+def test_silence_of_too_short_a_clip_is_no_number_either(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the system that gave silence would be measured on more items than the others."""
+    for package in ("pesq", "distillmos"):
+        monkeypatch.setitem(sys.modules, package, SimpleNamespace(PesqError=PesqError, ConvTransformerSQAModel=Level))
+    tz.Audio(noise(0.05)[None, None], RATE).save(tmp_path / "short.wav")
+    tz.Audio(noise(1)[None, None], RATE).save(tmp_path / "long.wav")
+    rows = [Row(tmp_path / "short.wav"), Row(tmp_path / "long.wav")]
+    (quiet,) = run([Same("quiet", dict.fromkeys(range(-80, 81), 0.0))], toy_plan(rows, judge=make()), rows, tmp_path / "out")
+    ((left, reason),) = [(failure["path"], failure["judge"]) for failure in quiet["failures"]]
+    assert left == "short.wav"
+    assert "needs at least" in reason
 
 
 class PesqError(RuntimeError):

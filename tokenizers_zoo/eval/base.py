@@ -93,8 +93,11 @@ class Metric(Measure, ABC):
     """A measure of decoded media against the original: audio (S,) at the suite's rate, or pixels (3, H, W) in [0, 1].
 
     An item's value depends on that item alone, whatever is beside it in a batch. Where an original is silent (`is_silent`) no
-    metric is asked; where the decoded side is, `silent` is asked and `item` never.
+    metric is asked; where the decoded side is, `silent` is asked and `item` never. What `check` refuses has neither.
     """
+
+    def check(self, decoded: Tensor, row: Row) -> None:
+        """Raises InputError for an item that cannot be measured, e.g. too short; the original is as large as what is decoded."""
 
     def prepare(self, originals: list[Tensor]) -> list[Any]:
         """What is computed of originals once for all systems, e.g. their features; by default the originals themselves."""

@@ -14,9 +14,6 @@ from .base import Item, Metric
 class Batched(Metric):
     """A metric whose network takes batches. An item is a batch of one: its value does not depend on what is beside it."""
 
-    def check(self, decoded: Tensor, row: Row) -> None:
-        """Raises InputError for an item that cannot be measured; the original is as large as what is decoded."""
-
     @abstractmethod
     def measure(self, prepared: list[Any], decoded: list[Tensor], rows: list[Row]) -> Sequence[Item]:
         """Values of items that passed `check`, as `items` gets them."""

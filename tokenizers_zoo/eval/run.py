@@ -126,7 +126,9 @@ class _Batch:
         def columns(places: Sequence[int]) -> list[list[Any]]:
             return [[column[place] for place in places] for column in (self.seeds, prepared, decoded, self.rows)]
 
-        def of_silence(originals: Sequence[Any], _: Any, rows: Sequence[Row]) -> list[Item]:
+        def of_silence(originals: Sequence[Any], decoded: Sequence[torch.Tensor], rows: Sequence[Row]) -> list[Item]:
+            for pair in zip(decoded, rows, strict=True):
+                metric.check(*pair)
             return [metric.silent(*pair) for pair in zip(originals, rows, strict=True)]
 
         values |= dict(zip(silent, attempt(_seeded(of_silence), *columns(silent)), strict=True))

@@ -39,7 +39,8 @@ class STOI(Metric):
         return {self.key: value}
 
     def silent(self, original: Any, row: Row) -> Item:
-        """Nothing is understood."""
+        """Nothing is understood, where there is enough to understand."""
+        self.item(original, torch.zeros_like(original), row)
         return {self.key: 0.0}
 
 
@@ -76,8 +77,8 @@ class PESQ(Metric):
             raise InputError(f"{row.path}: PESQ has no value ({reason})") from error
 
     def silent(self, original: Any, row: Row) -> Item:
-        """The lowest score."""
-        return {self.key: 1.0}
+        """The lowest score of each piece."""
+        return self.item(original, torch.zeros_like(original), row)
 
 
 class SISDR(Metric):
