@@ -50,6 +50,9 @@ def test_every_recipe_of_a_command_is_found() -> None:
     first, second = TRAINERS / "lm-spt-25hz.yaml", TRAINERS / "lm-spt-ablations/single-encoder.yaml"
     recipes = ["-c", str(first), "-c", str(second)]
     assert with_recipes(words) == ["fit", *recipes, "--seed_everything=1", "--model.name", "titok-tiny"]
+    other = ["--model.tokenizer", str(zoo.share("models") / "lm_spt/lm-spt-12.5hz.yaml")]
+    assert with_recipes(["fit", "--model.tokenizer=lm-spt-12.5hz", words[4]]) == ["fit", *recipes[2:], *other]
+    assert with_recipes(["fit", "--model.tokenizer", "TiTok", "-x"]) == ["fit", "--model.tokenizer", "TiTok", "-x"]
     assert with_recipes(["fit", "--help"]) == ["fit", "--help"]
     assert with_recipes(["fit", "-c"]) == ["fit", "-c"]  # the parser has a word for it
 

@@ -52,4 +52,5 @@ def test_what_a_recipe_needs_and_how_to_give_it(name: str) -> None:
 def test_names_in_the_commands_of_a_head(name: str) -> None:
     for recipe in re.findall(r"-c ([\w.-]+)", head(FILES[name])):
         assert shipped("trainers", recipe).is_relative_to(zoo.share("trainers"))
+    assert set(re.findall(r"--model\.tokenizer (\S+)", head(FILES[name]))) <= set(zoo.list_tokenizers())
     assert ".ckpt" not in head(FILES[name])
