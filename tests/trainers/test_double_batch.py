@@ -31,7 +31,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Ends(lightning.Callback):
-    """Keeps in a file what each process ends with: its state, and how often it averaged gradients."""
+    """Keeps in a file what each process ends with: its state, how often it averaged gradients, and random numbers."""
 
     def __init__(self, folder: Path):
         self.folder, self.averaged = folder, 0
@@ -44,7 +44,8 @@ class Ends(lightning.Callback):
         return allreduce_hook(None, bucket)
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
-        torch.save({**module.state_dict(), "averaged": torch.tensor(self.averaged)}, self.folder / f"{trainer.global_rank}.pt")
+        state = {**module.state_dict(), "averaged": torch.tensor(self.averaged), "drawn": torch.rand(8)}
+        torch.save(state, self.folder / f"{trainer.global_rank}.pt")
 
 
 def fit_two(module: Any, data: Any, folder: Path) -> None:
@@ -74,8 +75,9 @@ def test_two_processes_equal_one_with_the_double_batch(options: dict[str, Any], 
     fit_two(pair, Photos(4), tmp_path)
     wanted = whole.state_dict()
     assert any(not torch.equal(value, start.state_dict()[name]) for name, value in wanted.items() if "learner.embed" in name)
-    for rank in (0, 1):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+    ends = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert not (ends[0]["drawn"] == ends[1]["drawn"]).any()  # the toys draw nothing
+    for found in ends:
         assert found["averaged"] == STEPS  # all gradients together, and not in each batch of a step
         for name, value in wanted.items():
             torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")

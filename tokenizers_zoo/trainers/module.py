@@ -31,8 +31,9 @@ class TokenizerModule(lightning.LightningModule):
 
     Both gradients of a batch are taken against the same discriminator; then both step. `global_step` counts generator steps
     alone: it is what the adversary's start, the schedules, `max_steps` and checkpoint names go by, and it survives a resume.
-    Resuming also restores the random numbers of every process, so that a run with a break equals one without. Batches are
-    counted over the ends of epochs, so that every step is of `accumulate` of them.
+    Every process draws random numbers (dropout, of codebooks too) of its own, as items of one batch do. Resuming restores them,
+    so that a run with a break equals one without. Batches are counted over the ends of epochs, so that every step is of
+    `accumulate` of them.
 
     name, license: of the weights that come out. objective: losses by name (or None). optimizer, schedule: of the tokenizer;
     adversary_optimizer (default: as optimizer) of the adversary, whose schedule begins when it starts. ema: decay of the
@@ -120,6 +121,11 @@ class TokenizerModule(lightning.LightningModule):
                 f"training in precision {self.trainer.precision} is not supported: float16 would need its losses scaled for two "
                 f"optimizers, and weights of 16 bits lose small steps; choose {' or '.join(PRECISIONS)}"
             )
+
+    def on_train_start(self) -> None:
+        """The weights have been drawn alike in all processes; from here on each draws for itself."""
+        if self.global_rank:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
         """One batch; every `accumulate` of them a step."""
@@ -244,7 +250,8 @@ class TokenizerModule(lightning.LightningModule):
         for name, own in self._random_states().items():
             if name in checkpoint:
                 states = checkpoint[name].view(-1, len(own))  # a row a process
-                self._random[name] = states[self.global_rank % len(states)].clone()
+                if self.global_rank < len(states):  # more processes than wrote it begin with their own
+                    self._random[name] = states[self.global_rank].clone()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Goes on with the random numbers of the checkpoint."""
