@@ -90,6 +90,7 @@ def test_a_window_can_be_anywhere() -> None:
     adversary = Adversary(nn.Identity(), Hinge(), window=2)
     starts = {int(adversary._cut(media, media)[1][0, 0, 0]) for _ in range(100)}
     assert starts == {0, 1, 2}
+    assert Adversary(nn.Identity(), Hinge(), window=4)._cut(media, media)[1] is media
 
 
 def test_batch_norm_sees_each_side_once() -> None:
@@ -146,6 +147,7 @@ def test_adversarial_losses_compute_in_full_precision() -> None:
     lecam.running.copy_(twin.lecam.running)
     assert torch.equal(judged.discriminator, Hinge().discriminator([real], [fake]) + 0.5 * lecam(real, fake))
     assert torch.equal(judged.terms["adversarial"], 0.3 * Hinge().generator([fake]))
+    adversary.judge(output.bfloat16(), media.bfloat16())  # whose weights have 32 bits
 
 
 def test_kl_of_a_posterior_near_the_prior() -> None:

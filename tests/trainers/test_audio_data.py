@@ -100,6 +100,7 @@ def test_features_stand_where_their_crop_does(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.linspace(0.1, 0.9, 24_000), RATE, subtype="FLOAT")
     data = data_of(tmp_path, 0.5, teachers={"level": Loudness()}, cache=str(tmp_path / "cache"))
     data.prepare_data()
+    data.setup("fit")  # nothing, without a trainer
     draws, _ = data.draws()
     starts = set()
     for n in range(20):
@@ -110,6 +111,12 @@ def test_features_stand_where_their_crop_does(tmp_path: Path) -> None:
         assert bool((sample["level"] > 0.1).all())  # beyond an end its last frame repeats
         starts.add("before" if not there[0] else "after" if not there[-1] else "inside")
     assert starts == {"before", "inside", "after"}
+
+
+def test_validation_hears_three_seconds_unless_told_otherwise(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", NOISE, RATE)
+    data = AudioData(str(tmp_path), RATE)
+    assert data.read_fixed(data.rows("train")[0], torch.Generator())["media"].shape == (1, 3 * RATE)
 
 
 @pytest.mark.parametrize("seconds", ["", "578000000000000"])

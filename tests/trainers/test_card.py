@@ -10,7 +10,7 @@ import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
 from tokenizers_zoo.trainers.card import card, panels, read_logs
 from tokenizers_zoo.trainers.checkpoints import last_checkpoint
-from tokenizers_zoo.trainers.export import read_checkpoint
+from tokenizers_zoo.trainers.export import logs_of, read_checkpoint
 
 HOUR = 3600.0
 
@@ -26,11 +26,11 @@ def log(folder: Path, scalars: dict[str, list[tuple[int, float, float]]]) -> Pat
 
 
 def test_curves_and_hours_of_a_run_that_went_on(tmp_path: Path) -> None:
-    first = {"train/total": [(20, 4.0, 1000.0), (40, 3.0, 1000 + HOUR)], "epoch": [(20, 0.0, 1000.0)]}
+    first = {"train/total": [(20, 4.0, 1000.0), (30, 3.5, 1600.0), (40, 3.0, 1000 + HOUR)], "epoch": [(20, 0.0, 1000.0)]}
     second = {"train/total": [(40, 2.5, 9 * HOUR), (60, 2.0, 9.5 * HOUR)], "valid/total": [(60, 5.0, 20 * HOUR)]}
     second["speed/steps"] = [(60, 1.0, 9 * HOUR)]
     curves, hours = read_logs([log(tmp_path / "a", first), log(tmp_path / "b", second)])
-    assert curves == {"train/total": {20: 4.0, 40: 2.5, 60: 2.0}, "valid/total": {60: 5.0}}
+    assert curves == {"train/total": {20: 4.0, 30: 3.5, 40: 2.5, 60: 2.0}, "valid/total": {60: 5.0}}
     assert hours == pytest.approx(1.5)
     checkpoint = {"global_step": 60, "run": {"seed": 7, "commit": "abc", "machine": "one", "versions": {"torch": "2"}}}
     text = card(tz.create("titok-tiny"), checkpoint, True, hours)
@@ -43,6 +43,14 @@ def test_curves_and_hours_of_a_run_that_went_on(tmp_path: Path) -> None:
 def test_curves_that_belong_together_share_a_panel() -> None:
     names = ["codebook/perplexity_0", "codebook/perplexity_11", "codebook/usage_0", "train/mel_fine", "valid/mel_fine", "lr"]
     assert panels(names) == {"perplexity": names[:2], "usage": names[2:3], "mel_fine": names[3:5], "": ["lr"]}
+
+
+def test_logs_of_a_run_that_was_moved_are_beside_its_checkpoint(tmp_path: Path) -> None:
+    content = {"fit": {"logs": [str(tmp_path / "gone"), str(tmp_path)]}}
+    assert logs_of(content, tmp_path / "last.ckpt") == [tmp_path]
+    content["fit"]["logs"].pop()
+    assert logs_of(content, tmp_path / "version_3/checkpoints/last.ckpt") == [tmp_path / "version_3"]
+    assert logs_of({}, tmp_path / "other/last.ckpt") == [tmp_path / "other"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
