@@ -46,7 +46,7 @@ def load(name: str, device: str = "cpu") -> Tokenizer:
 
 def _is_run(name: str) -> bool:
     ours = name in zoo.list_tokenizers() or (Path(name) / CONFIG).exists()
-    return not ours and any(Path(name).rglob("*.ckpt"))
+    return not ours and any(Path(name).rglob("last.ckpt"))
 
 
 def _suggested(name: str, error: WeightsError) -> WeightsError:
