@@ -87,16 +87,20 @@ class FeatureCache:
     def crop(self, clip: Path, text: str, start: float, seconds: float) -> Tensor:
         """`seconds` of a clip's features from `start` on, (seconds * frame_rate, dim); nothing else is read.
 
-        Before its start and past its end the features nearest to it repeat. Raises InputError where the features are missing.
+        Past the clip's end they go on with its beginning; of what begins there itself, the last repeat. Raises InputError where
+        the features are missing.
         """
         first, count = round(start * self.frame_rate), round(seconds * self.frame_rate)
         path = self.path(clip, text)
         try:
             with safe_open(path, "pt") as file:
                 stored = file.get_slice("features")
-                index = torch.arange(first, first + count).clamp(0, stored.get_shape()[0] - 1)
-                low, high = int(index[0]), int(index[-1]) + 1
-                return stored[low:high].float()[index - low]
+                frames = stored.get_shape()[0]
+                heard = stored[min(first, frames) : first + count].float()
+                if missing := count - len(heard):
+                    rest = stored[:missing].float() if first else heard[-1:].expand(missing, -1)
+                    heard = torch.cat([heard, rest])
+                return heard
         except FileNotFoundError as error:
             raise InputError(f"{clip}: a teacher could not hear all of it, or it has changed since; check the file") from error
         except SafetensorError as error:

@@ -12,13 +12,12 @@ from torch.utils.data import Dataset
 
 from ..errors import InputError
 from ..manifest import Row, of_split
-from ..media import SUFFIXES, AudioFile, read_audio
+from ..media import SUFFIXES, Audio, AudioFile, read_audio
 from ..teachers.base import Teacher
 from ..teachers.cache import FeatureCache
 from .data import Batch, Draws, MediaData
 
 LONGEST = 1e6  # seconds beyond which a manifest is not believed
-LEAST = 0.1  # of a crop, the rest of which may be silence before or after the clip
 TRIES = 10_000  # draws in a row that may fall where a clip is said to go on and does not
 
 
@@ -48,7 +47,7 @@ class Clips:
 
     def _places(self, length: float) -> float:
         """Seconds over which the start of a crop is spread; as many as a crop has for a clip that is always heard whole."""
-        return 0.0 if not length else self.crop if length <= self.crop else length + (1 - 2 * LEAST) * self.crop
+        return max(length, self.crop) if length else 0.0
 
     def _measure(self, index: int) -> float:
         if index not in self.measured:
@@ -68,8 +67,9 @@ def measure(row: Row) -> float:
 class AudioData(MediaData):
     """Crops of `seconds`, every instant of the corpus equally likely, a clip's first and last as its middle.
 
-    To that end crops reach beyond both ends of a clip, into silence, until a tenth of them is clip (what stands less than a tenth
-    of a crop from an end comes 0.9 to 1 times as often as the rest). Shorter clips are always whole and end in silence.
+    To that end a crop that reaches a clip's end goes on with its beginning. Silence in its place, a sixth of all that is heard at
+    1 s of clips of 4 s, cost dm-codec-tiny 3 % of its validation loss after 200 steps. Shorter clips are always whole and end in
+    silence.
 
     data: manifest or folder. sample_rate: Hz; other rates are resampled. loudness: dBFS (root mean square) that each crop is
     brought to, None leaves it. gain: each crop is made up to this many dB softer or louder; a peak never exceeds 1. teachers:
@@ -183,16 +183,18 @@ class AudioData(MediaData):
         return {"media": wave, **features}
 
     def _crop(self, row: Row, where: float) -> tuple[Tensor, float]:
-        """Samples (1, S) at our rate, and the second where they start; `where` in 0..1 goes from the first to the last crop."""
+        """Samples (1, S) at our rate, and the second where they start, a share `where` below 1 of the clip."""
         with AudioFile(row.path) as file:
-            wanted = round(self.seconds * file.rate)
-            outside = round((1 - LEAST) * wanted) if file.frames > wanted else 0
-            start = round(where * (max(0, file.frames - wanted) + 2 * outside)) - outside
-            return self._part(file, start, self.seconds), start / file.rate
+            loop = file.frames > round(self.seconds * file.rate)
+            start = int(where * file.frames) if loop else 0
+            return self._part(file, start, self.seconds, loop), start / file.rate
 
-    def _part(self, file: AudioFile, start: int, seconds: float) -> Tensor:
-        """`seconds` of a file from sample `start` on, at our rate (1, S), as many for every file; zeros where the clip is not."""
+    def _part(self, file: AudioFile, start: int, seconds: float, loop: bool = False) -> Tensor:
+        """`seconds` of a file from sample `start` on, at our rate (1, S), always as many; then its beginning, or zeros."""
         count = math.ceil(round(seconds * file.rate, 3))  # half a sample of a low rate may be a whole one of ours
-        heard = read_audio(file, start=max(0, start), count=count + min(0, start)).resample(self.sample_rate).waveform[0]
-        size, before = round(seconds * self.sample_rate), round(max(0, -start) * self.sample_rate / file.rate)
-        return F.pad(heard[:, : size - before], (before, max(0, size - before - heard.shape[-1])))
+        wave = read_audio(file, start=start, count=count).waveform
+        if loop and (missing := count - wave.shape[-1]):
+            wave = torch.cat([wave, read_audio(file, count=missing).waveform], -1)
+        size = round(seconds * self.sample_rate)
+        heard = Audio(wave, file.rate).resample(self.sample_rate).waveform[0, :, :size]
+        return F.pad(heard, (0, size - heard.shape[-1]))
