@@ -16,12 +16,12 @@ from tiny_recipe import same, tiny_recipe
 import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
 from tokenizers_zoo.errors import InputError
-from tokenizers_zoo.trainers.checkpoints import last_checkpoint
+from tokenizers_zoo.trainers.checkpoints import _remove_unused, last_checkpoint
 from tokenizers_zoo.trainers.export import read_checkpoint
 from tokenizers_zoo.trainers.resume import differences
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-DATA = "--data.init_args."
+DATA, EVENTS = "--data.init_args.", "events.out.tfevents."
 
 
 class Signal(lightning.Callback):
@@ -88,12 +88,17 @@ def test_a_run_that_is_refused_leaves_no_folder(options: list[str], tmp_path: Pa
     assert not list((tmp_path / "out/lightning_logs").iterdir())
 
 
-def test_a_folder_of_earlier_runs_outlives_one_that_is_refused(whole: Path) -> None:
-    version = ["--trainer.logger=TensorBoardLogger", f"--trainer.logger.init_args.save_dir={whole / 'out'}"]
-    version += ["--trainer.logger.init_args.version=0"]
-    before = {path for path in whole.rglob("*") if path.is_file()}
-    assert fit(whole, "--model.objective={}", *version) == 1
-    assert before <= {path for path in whole.rglob("*") if path.is_file()}
+@pytest.mark.parametrize(
+    ("more", "kept"),
+    [("", False), ("hparams.yaml", False), ("checkpoints/last.ckpt", True), (f"{EVENTS}2", True), ("mine.txt", True)],
+)
+def test_a_folder_with_more_than_a_run_begins_with_is_kept(more: str, kept: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "version_0"
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in ("config.yaml", f"{EVENTS}1", *([more] if more else [])):
+        (folder / name).write_text("")
+    _remove_unused(folder)
+    assert folder.exists() == kept
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,23 @@ def test_a_run_with_a_break_equals_one_without(tmp_path: Path) -> None:
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_each_process_draws_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three, which go on from a checkpoint that two wrote."""
+    states = torch.stack([torch.Generator().manual_seed(seed).get_state() for seed in (8, 9)])
+    drawn, gone_on = [], []
+    for rank in range(3):
+        module = image_module()
+        monkeypatch.setattr(TokenizerModule, "global_rank", rank)
+        torch.manual_seed(5)
+        module.on_train_start()
+        drawn.append(float(torch.rand(())))
+        module.on_load_checkpoint({"random": states})
+        gone_on.append([float(torch.rand((), generator=torch.Generator().set_state(x))) for x in module._random.values()])
+    assert len(set(drawn)) == 3
+    assert drawn[0] == float(torch.rand((), generator=torch.Generator().manual_seed(5)))
+    assert gone_on == [[float(torch.rand((), generator=torch.Generator().manual_seed(seed)))] for seed in (8, 9)] + [[]]
+
+
 def test_the_adversary_waits_for_its_step_and_steps_are_the_generators(tmp_path: Path) -> None:
     module = audio_module()
     before = [p.clone() for p in module.adversary.parameters()]

@@ -131,13 +131,12 @@ def _take_folder(root: Path, logs: Path) -> Path:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Removes a run's folder where nothing but what a run begins with lies in it."""
-    begun = ("config.yaml", "hparams.yaml", "events.out.tfevents.*")
+    """Removes a run's folder where nothing but what one run begins with lies in it."""
     with suppress(OSError):  # not empty, or not there
         (folder / FOLDER).rmdir()
     with suppress(OSError):
-        files = list(folder.iterdir())
-        if len(files) <= len(begun) and all(any(map(file.match, begun)) for file in files):
+        others = {path.name for path in folder.iterdir()} - {"config.yaml", "hparams.yaml"}
+        if all(name.startswith("events.out.tfevents.") for name in others) and len(others) < 2:
             shutil.rmtree(folder)
 
 
