@@ -26,7 +26,7 @@ def test_pictures_fit_into_their_bits(format: str) -> None:
 
 @pytest.mark.parametrize("delay", [0, 400, 1200])
 def test_a_codecs_delay_is_taken_out(delay: int, speech: Path) -> None:
-    clip = tz.Audio.load(speech)
+    clip = tz.Audio(tz.Audio.load(speech).waveform[..., :31999], 16000)
     late = torch.nn.functional.pad(clip.waveform[0, 0], (delay, 0))
     aligned = codecs._aligned(clip, late).waveform
     torch.testing.assert_close(aligned, clip.waveform)

@@ -1,5 +1,6 @@
 """Metrics of images: batches and single images, small images, sets of one, intervals of Frechet distances, AVIF."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,10 @@ def test_suites_judge_images_by_a_network_that_no_recipe_trains_on() -> None:
     suite = (folder / "eval/image-64.yaml").read_text()
     assert suite.count(f"name: {JUDGE}") == 2
     assert not [recipe.name for recipe in folder.glob("trainers/*.yaml") if "lite2" in recipe.read_text()]
+
+
+@pytest.mark.parametrize("make", [image.LPIPS, image.DISTS])
+def test_a_judge_without_its_package_says_how_to_get_it(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(tz.InputError, match=r"needs the package torchvision: pip install 'tokenizers-zoo\[eval-image\]'"):
+        make()
