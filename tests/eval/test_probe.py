@@ -72,6 +72,8 @@ def test_messages() -> None:
         probe.item(torch.zeros(7, 4), Row(Path("a.png")))
     with pytest.raises(tz.InputError, match="training items of 2 classes and test items"):
         probe.summary(items(probe, 1.0, 1))
+    with pytest.raises(tz.InputError, match=r"got \d+ of 1 and"):
+        probe.summary([item | {"label": "one"} for item in items(probe, 1.0, 20)])
     with pytest.raises(tz.InputError, match="mean or flatten"):
         LinearProbe("maximum")
 
