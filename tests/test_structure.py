@@ -16,7 +16,7 @@ FLOORS = (
     ("errors",),
     ("files", "fourier", "frozen", "hub", "part"),
     ("spec",),
-    ("tokfile", "together"),
+    ("tokfile", "together", "grouping"),
     ("tokens", "media", "weights", "tables", "manifest", "provenance", "pictures"),
     ("quantizers", "blocks", "losses", "discriminators", "teachers"),
     ("assembly",),
