@@ -63,6 +63,8 @@ def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
     for key, value in args.items():
         if key == "depth":
             cuts[prefix + key] = 2
+        elif key == "depths":
+            cuts |= {prefix + key: [1] * len(value), prefix + "width": 128, prefix + "heads": 2}
         elif key == "filters":
             cuts[prefix + key] = 4
         elif isinstance(value, dict) and value["class_path"] == "VQGANDecoder":

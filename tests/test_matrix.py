@@ -78,7 +78,7 @@ def test_spec_tells_the_truth(name: str) -> None:
         assert spec.bits_per_second == pytest.approx(spec.frame_rate * spec.bits_per_position)
     else:
         assert tokens.codes.shape[-1] == spec.positions
-        assert float(tokens.bits) == pytest.approx(spec.bits_per_image)
+        assert float(tokens.code_bits) == pytest.approx(spec.bits_per_image)
 
 
 @pytest.mark.parametrize("name", DISCRETE)
@@ -203,8 +203,22 @@ def test_options_reach_the_decoder_of_every_output(name: str, monkeypatch: pytes
     assert seen == ["main", *tokenizer.outputs]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "titok" in name])
-def test_training_images_of_another_size_are_refused(name: str) -> None:
-    size = small(name).image_size
-    with pytest.raises(tz.InputError, match=f"trains on {size} x {size} images"):
-        small(name)(torch.rand(1, 3, size, size // 2))
+@pytest.mark.parametrize("name", [name for name in NAMES if isinstance(small(name), tz.ImageTokenizer)])
+def test_tensors_of_another_size_are_refused(name: str) -> None:
+    tokenizer = small(name)
+    size, sizes = tokenizer.image_size, tokenizer.encoder.sizes
+    wrong = torch.rand(1, 3, size, sizes.most + 1 if sizes else size // 2)
+    for call in (tokenizer, tokenizer.encode_latents):
+        with pytest.raises(tz.InputError, match="the nearest is" if sizes else f"trains on {size} x {size} images"):
+            call(wrong)
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGE if small(name).encoder.sizes])
+def test_every_allowed_size_comes_back(name: str, photo: Path) -> None:
+    tokenizer = small(name)
+    sizes = tokenizer.encoder.sizes
+    for size in ((sizes.least, sizes.least), (sizes.least + sizes.multiple, sizes.least), (sizes.least, sizes.most)):
+        tokens = tokenizer.encode([photo, photo], size=size)
+        assert tokens.codes.shape[-1] == tokenizer.spec.positions
+        assert [int(tokens.conditions[side][1]) for side in ("height", "width")] == list(size)
+        assert tokenizer.decode(tokens).pixels.shape == (2, 3, *size)

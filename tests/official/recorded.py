@@ -6,6 +6,7 @@ Each tensor of a published state dict is generated from its key, its shape and t
 
 import json
 import zlib
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,11 @@ def manifest(case: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(shape) for key, (shape, _) in tensors.items()}
 
 
-def state(case: str) -> dict[str, Tensor]:
-    """The published state dict with generated values."""
+def state(case: str, keys: Container[str] | None = None) -> dict[str, Tensor]:
+    """The published state dict with generated values, or what `keys` holds of it."""
     recorded = json.loads((CASES / f"{case}.json").read_text())
-    return {key: _tensor(f"{recorded['salt']}:{key}", *spec) for key, spec in recorded["tensors"].items()}
+    wanted = {key: spec for key, spec in recorded["tensors"].items() if keys is None or key in keys}
+    return {key: _tensor(f"{recorded['salt']}:{key}", *spec) for key, spec in wanted.items()}
 
 
 def io(case: str) -> dict[str, Tensor]:

@@ -150,7 +150,9 @@ def test_titok_vae(loaded: dict[str, Tokenizer]) -> None:
     assert relative(pixels[1:], io["output.decoded_second_s4"]) <= 1e-4
 
 
-@pytest.mark.parametrize("variant", [*SPEECH, LM_SPT, "titok-l32", "titok-s128", "titok-bl64-vq", "titok-bl128-vae"])
+@pytest.mark.parametrize(
+    "variant", [*SPEECH, LM_SPT, "titok-l32", "titok-s128", "titok-bl64-vq", "titok-bl128-vae", "instella-bae"]
+)
 def test_keys_and_parameter_counts_are_the_published_ones(variant: str) -> None:
     wanted = recorded.manifest(case(variant))
     with torch.device("meta"):

@@ -14,6 +14,7 @@ from ..weights import fingerprint, fold_weight_norm, plain_state, read_state
 from ..zoo import AUTHORS, altered, create, hub_files, is_hub_id, list_tokenizers
 from .base import Official, State
 from .dm_codec import DM_CODEC, SPEECHTOKENIZER
+from .instella import INSTELLA
 from .lm_spt import LM_SPT
 from .titok import TITOK
 
@@ -21,6 +22,7 @@ IMPORTERS: dict[str, Official] = {
     "dm-codec": DM_CODEC,
     "speechtokenizer": SPEECHTOKENIZER,
     "lm-spt-12.5hz-24k": LM_SPT,
+    "instella-bae": INSTELLA,
     **TITOK,
 }
 Source = str | Path | Mapping[str, Tensor] | Sequence[str | Path]

@@ -68,6 +68,7 @@ class ImageTokenizer(Tokenizer):
 
     def encode_latents(self, media: Tensor, **given: Any) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> latents before the quantizer, (B, positions, D)."""
+        self._trained_extent(media)
         return self.encoder(media.to(self.dtype), **given)
 
     def decode_latents(self, latents: Tensor, **how: Any) -> Tensor:
@@ -154,7 +155,8 @@ class ImageTokenizer(Tokenizer):
             self.encoder.sizes.check(height, width)
             return {"size": (height, width)}
         if (height, width) != (self.image_size, self.image_size):
-            raise InputError(f"{self.name} trains on {self.image_size} x {self.image_size} images, got {tuple(media.shape)}")
+            side = self.image_size
+            raise InputError(f"{self.name} encodes and trains on {side} x {side} images, got {tuple(media.shape)}: resize them")
         return {}
 
 
