@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import tokenizers_zoo as tz
 from tokenizers_zoo.media import as_audio, as_images
 from tokenizers_zoo.models.dm_codec import DMCodec
+from tokenizers_zoo.models.instella import InstellaBAE
 from tokenizers_zoo.models.titok import TiTok
 from tokenizers_zoo.official import load_official
 from tokenizers_zoo.quantizers import ResidualQuantizer
@@ -131,4 +132,38 @@ def titok() -> tuple[TiTok, TiTok]:
     plain = copy.deepcopy(ours)
     for side in (plain.encoder, plain.decoder):
         side.transformer = PlainTransformer(side.transformer)
+    return ours, plain.eval()
+
+
+class Qwen3Block(nn.Module):
+    """One of our blocks as transformers' layer of the same parts: Qwen3's, which sees both ways here. Raises ImportError."""
+
+    def __init__(self, ours: nn.Module):
+        from transformers.models.qwen3.modeling_qwen3 import Qwen3Config, Qwen3DecoderLayer
+
+        super().__init__()
+        heads, head_dim = ours.attention.heads, len(ours.attention.q_norm.weight)
+        sizes = {"hidden_size": heads * head_dim, "intermediate_size": ours.mlp.fc1.out_features, "head_dim": head_dim}
+        config = Qwen3Config(**sizes, num_attention_heads=heads, num_key_value_heads=heads, num_hidden_layers=1)
+        config._attn_implementation = "sdpa"
+        self.layer = Qwen3DecoderLayer(config, 0)
+        self.layer.self_attn.is_causal = False
+        names = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm", "attention.": "self_attn."}
+        names |= {"out_proj": "o_proj", "fc1": "gate_proj", "fc2": "down_proj", "fc3": "up_proj"}
+        state = ours.state_dict()
+        for old, new in names.items():
+            state = {key.replace(old, new): value for key, value in state.items()}
+        self.layer.load_state_dict(state)
+
+    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
+        return self.layer(x, position_embeddings=tuple(rotation[:, None]))
+
+
+def instella() -> tuple[InstellaBAE, InstellaBAE]:
+    """Instella BAE in its published size with random weights, and a copy of transformers' layers. Raises ImportError."""
+    ours = tz.create("instella-bae").eval()
+    assert isinstance(ours, InstellaBAE)
+    plain = copy.deepcopy(ours)
+    for side in (plain.encoder, plain.decoder):
+        side.transformer.blocks = nn.ModuleList(Qwen3Block(block) for block in side.transformer.blocks)
     return ours, plain.eval()
