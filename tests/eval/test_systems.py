@@ -28,6 +28,14 @@ def test_a_second_output_is_a_row_of_the_table() -> None:
     assert found["bits"] == 8 * 14 + 32
 
 
+def test_photos_keep_the_size_of_a_suite_where_a_tokenizer_takes_it() -> None:
+    photo, tokenizer = tz.Images.load(DATA / "chelsea.jpg").resize_crop(24), toys.sized()
+    decoded, found = Tokenized(tokenizer).roundtrip(photo)
+    assert decoded.pixels.shape == (1, 3, 24, 24)
+    assert found["bits"] == pytest.approx(tokenizer.spec.bits_per_image + 32)  # height and width
+    assert torch.equal(decoded.pixels, tokenizer.decode(tokenizer.encode(photo, size=24)).pixels)
+
+
 def test_an_items_noise_has_its_own_seed() -> None:
     """Whatever is beside it."""
     tokenizer = toys.noisy()

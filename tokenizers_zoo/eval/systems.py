@@ -9,7 +9,7 @@ from torch import Tensor
 from ..manifest import Row
 from ..many import IMAGE, SECONDS
 from ..media import Audio, Images
-from ..tokenizer import Tokenizer
+from ..tokenizer import ImageTokenizer, Tokenizer
 from ..tokens import Tokens
 from .base import Item, Outcome, System, attempt
 
@@ -47,7 +47,8 @@ class Tokenized(System):
         return [found[i] for i in range(len(media))]
 
     def _run(self, media: Sequence[Any], given: dict[str, Any], seeds: Sequence[int]) -> list[tuple[Audio | Images, Item]]:
-        tokens = self.tokenizer.encode(list(media), **given)
+        extent = {"size": "source"} if isinstance(self.tokenizer, ImageTokenizer) else {}
+        tokens = self.tokenizer.encode(list(media), **given, **extent)
         tokens = tokens.codebooks(self.codebooks) if self.codebooks else tokens
         tokens = Tokens.combine([tokens.codebooks(role) for role in self.roles]) if self.roles else tokens
         tokens = tokens.prefix(self.positions) if self.positions else tokens
