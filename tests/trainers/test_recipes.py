@@ -24,6 +24,7 @@ ABLATIONS = sorted(RECIPES["lm-spt-25hz"].parent.glob("lm-spt-ablations/*.yaml")
 LEARNED = {  # of the first loss, what 15 steps on one batch leave at most
     "dm-codec": 0.9,
     "dm-codec-tiny": 0.8,
+    "instella-tiny": 0.8,
     "lm-spt-12.5hz-24k": 0.9,
     "lm-spt-25hz": 0.9,
     "lm-spt-tiny": 0.8,
@@ -43,6 +44,9 @@ CUTS = {
     "random": True,
     "image_size": 32,
     "width": 48,
+    "depths": [1],
+    "least": 32,
+    "sizes": [32],
 }
 WIDTHS = {  # of discriminators, which are built at their narrowest: groups divide it
     "BlurPatchDiscriminator": 32,
