@@ -110,9 +110,9 @@ class ImageTokenizer(Tokenizer):
     @torch.no_grad()
     def decode(self, tokens: Tokens, output: str = "main", seed: int | Sequence[int] = 0, **options: Any) -> Images:
         """Images of tokens, clamped to [0, 1]. Raises TokenError for tokens that are not this tokenizer's."""
-        tokens = self.checked(tokens, output)
-        how = self._how(tokens, output, as_seeds(seed, len(tokens)), options) | self._extent(tokens)
-        latents = self.latents(tokens.codes, tokens.spec.codebook_ids)
+        moved = self.checked(tokens, output)
+        how = self._how(moved, output, as_seeds(seed, len(moved)), options) | self._extent(tokens)
+        latents = self.latents(moved.codes, moved.spec.codebook_ids)
         return Images(self.decode_latents(latents.to(self.dtype), **how).float().clamp(0, 1).cpu())
 
     def _extent(self, tokens: Tokens) -> dict[str, Any]:
