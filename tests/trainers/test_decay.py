@@ -13,6 +13,7 @@ from tokenizers_zoo.trainers.module import parameter_groups
 TABLES = {  # besides vectors
     "titok": r"(encoder|decoder)\.(position|latent)_embed|encoder\.(latents|patch_embed\.weight)|quantizer\.embedding\.weight"
     r"|decoder\.head\.codebook\.weight",
+    "instella": r"encoder\.latents|quantizer\.embed",
     "lm-spt-12.5hz-24k": r"quantizer\.(semantic|acoustic\.stages\.\d)\.embedding\.weight",
 }
 

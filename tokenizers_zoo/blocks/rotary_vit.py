@@ -103,7 +103,7 @@ class RotaryEncoder1D(ImageEncoder):
     of so many pixels a side; None: whole numbers. spread, mixed_rotary: as of axial_rotary.py.
     """
 
-    undecayed = ("latents", "patch_embed.weight")
+    undecayed = ("latents",)
 
     def __init__(
         self,
