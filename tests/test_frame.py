@@ -124,6 +124,17 @@ def test_sizes_travel_as_conditions(tmp_path: Path, photo: Path) -> None:
     assert tokenizer.train()(torch.rand(2, 3, 24, 40)).output.shape == (2, 3, 24, 40)
 
 
+def test_tokens_of_one_size_do_not_decode_at_another() -> None:
+    for tokenizer in (toys.sized(), toys.noisy()):
+        with pytest.raises(tz.InputError, match=r"at the size that they carry; encode\(source, size="):
+            tokenizer.decode(tokenizer.encode(PHOTOS), size=32)
+    large = toys.named(
+        toys.Plain(toys.Pooled(image_size=32, sizes=True), toys.FSQ(toys.LEVELS), toys.Painted(image_size=32)), "sized"
+    )
+    with pytest.raises(tz.TokenError, match=r"has image_size 32, these tokens have 16"):
+        large.decode(toys.sized().encode(PHOTOS))
+
+
 def test_sizes_that_no_encoder_gave_are_refused() -> None:
     tokenizer = toys.sized()
     tokens = tokenizer.encode(PHOTOS[:1])

@@ -109,7 +109,11 @@ class ImageTokenizer(Tokenizer):
 
     @torch.no_grad()
     def decode(self, tokens: Tokens, output: str = "main", seed: int | Sequence[int] = 0, **options: Any) -> Images:
-        """Images of tokens, clamped to [0, 1]. Raises TokenError for tokens that are not this tokenizer's."""
+        """Images of tokens at the size that they carry, clamped to [0, 1]. Raises TokenError for tokens of another tokenizer."""
+        if "size" in options:
+            raise InputError(
+                f"{self.name} decodes tokens at the size that they carry; encode(source, size=...), or resize what comes"
+            )
         moved = self.checked(tokens, output)
         how = self._how(moved, output, as_seeds(seed, len(moved)), options) | self._extent(tokens)
         latents = self.latents(moved.codes, moved.spec.codebook_ids)
