@@ -1,5 +1,6 @@
 """Bernoulli bits: values, losses and gradients are those recorded of the reference (AMD-AGI/Instella-T2I, bae/bnl.py)."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,18 @@ def test_training(name: str, temperature: float, monkeypatch: pytest.MonkeyPatch
     for key, gradient in zip(parameters, gradients, strict=True):
         check(gradient, f"{name}_grad_{key}")
     check(torch.autograd.grad(result.losses["uncertainty"], hidden)[0], "aux_grad_hidden")
+
+
+def test_entropy_is_of_each_position_over_the_batch() -> None:
+    made = BernoulliQuantizer(2, 2)
+    made.proj.weight.data.copy_(50 * torch.eye(2))
+    made.proj.bias.data.zero_()
+    one = torch.tensor([[1.0, -1.0], [1.0, 1.0]])  # two positions
+    assert made(torch.stack([one, -one])).losses["entropy"].item() == pytest.approx(-2 * math.log(2), abs=1e-3)
+    assert made(torch.stack([one, one])).losses["entropy"].item() == pytest.approx(
+        0, abs=1e-3
+    )  # they differ from each other alone
+    assert made(torch.zeros(2, 2, 2)).losses["entropy"].item() == pytest.approx(0, abs=1e-6)
 
 
 def test_evaluation() -> None:

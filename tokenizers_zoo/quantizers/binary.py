@@ -51,6 +51,9 @@ class BernoulliQuantizer(Quantizer):
     A linear map gives `bits` logits. In training a bit is drawn from Bernoulli(sigmoid(logit / temperature)) and carries
     the gradient of sigmoid(logit); otherwise it is 1 where the logit is positive. The latents are the sum of the
     embeddings of the set bits.
+
+    Losses: `uncertainty`, the mean of p (1 - p) for p = sigmoid(logit), and `entropy`, E[H(bit)] - H(E[bit]) of each position's
+    bits over the batch, summed over the bits in nats. The reference trains with neither.
     """
 
     undecayed = ("embed",)
@@ -67,7 +70,8 @@ class BernoulliQuantizer(Quantizer):
         chance = torch.sigmoid(logits)
         bits = torch.bernoulli(torch.sigmoid(logits / self.temperature)) if self.training else (logits > 0).float()
         quantized = straight_through(chance, bits) @ self.embed
-        losses = {"uncertainty": (chance * (1 - chance)).mean()}
+        entropy = (_entropy(chance) - _entropy(chance.mean(dim=0))).sum(-1).mean()
+        losses = {"uncertainty": (chance * (1 - chance)).mean(), "entropy": entropy}
         return Quantized(quantized, bits.long().transpose(1, 2), self.codebook_sizes, losses, values=quantized)
 
     def encode(self, latents: Tensor) -> Tensor:
