@@ -27,7 +27,12 @@ def check(found: Tensor, name: str) -> None:
 @pytest.mark.parametrize(("name", "temperature"), [("temp01", 0.1), ("temp1", 1.0)])
 def test_training(name: str, temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Tensor] = []
-    monkeypatch.setattr(torch, "bernoulli", lambda chance: drawn.append(chance) or (IO["input.uniform"] < chance).float())
+
+    def draw(chance: Tensor) -> Tensor:
+        drawn.append(chance)
+        return (IO["input.uniform"] < chance).float()
+
+    monkeypatch.setattr(torch, "bernoulli", draw)
     made, hidden = quantizer(temperature).train(), IO["input.hidden"].clone().requires_grad_()
     result: Quantized = made(hidden)
     check(drawn[0], f"{name}_probability")
