@@ -9,7 +9,7 @@ from torch import nn
 
 import tokenizers_zoo as tz
 
-NAMES = ["dm-codec", "dm-codec-tiny", "lm-spt-25hz", "lm-spt-12.5hz-24k", "titok-bl64-vq", "titok-tiny"]  # every kind of block
+NAMES = ["dm-codec", "dm-codec-tiny", "lm-spt-25hz", "lm-spt-12.5hz-24k", "titok-bl64-vq", "titok-tiny", "instella-bae"]
 DTYPES = [torch.float16, torch.bfloat16, torch.float64]
 
 
