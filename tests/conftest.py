@@ -58,17 +58,19 @@ def small(name: str) -> tz.Tokenizer:
 
 
 def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
-    """Overrides that leave every kind of block in place: depth 2, 4 filters, a narrow pixel decoder."""
+    """Overrides that leave every kind of block in place: depth 2, 4 filters, 2 steps, narrow convolutions on pixels."""
     cuts: dict[str, object] = {}
     for key, value in args.items():
-        if key == "depth":
+        if key in ("depth", "steps"):
             cuts[prefix + key] = 2
         elif key == "depths":
             cuts |= {prefix + key: [1] * len(value), prefix + "width": 128, prefix + "heads": 2}
         elif key == "filters":
             cuts[prefix + key] = 4
-        elif isinstance(value, dict) and value["class_path"] == "VQGANDecoder":
+        elif isinstance(value, dict) and value["class_path"] in ("VQGANDecoder", "KLAutoencoder"):
             cuts[f"{prefix}{key}.channels"] = 32
+            if value["class_path"] == "KLAutoencoder":
+                cuts[f"{prefix}{key}.multipliers"] = [1] * len(value["init_args"]["multipliers"])
         elif isinstance(value, dict):
             cuts |= _cuts(value.get("init_args", {}), f"{prefix}{key}.")
     return cuts

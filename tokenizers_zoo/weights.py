@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -49,6 +49,15 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(state, dict):
         raise WeightsError(f"{path} holds a {type(state).__name__}, not a state dict; save model.state_dict()")
     return state
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the head of a safetensors file says beside its tensors. Raises WeightsError for damaged files."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 
 
 def write_folder(

@@ -189,12 +189,15 @@ def test_licences_are_those_of_the_weights_and_on_the_cards() -> None:
     assert importer("lm-spt-12.5hz-24k").license == "CC-BY-NC-4.0"
     assert importer("speechtokenizer").license == "not stated for the weights (code: Apache-2.0)"
     assert importer("dm-codec").license == "not stated for the weights (repository: Apache-2.0)"
-    assert [name for name in IMPORTERS if IMPORTERS[name].noncommercial] == ["lm-spt-12.5hz-24k"]
+    assert "apple-amlr" in importer("flextok-d18-d28-dfn").license
+    noncommercial = {name for name in IMPORTERS if IMPORTERS[name].noncommercial}
+    assert noncommercial == {"lm-spt-12.5hz-24k", *zoo.list_tokenizers("flextok-d*")}
     words = {
         "lm_spt": "CC BY-NC 4.0",
         "speechtokenizer": "states no licence",
         "dm_codec": "states no licence",
         "titok": "Apache-2.0",
+        "flextok": "apple-amlr",
     }
     for folder, word in words.items():
         card = (zoo.share("models") / folder / "README.md").read_text()

@@ -12,8 +12,9 @@ from ..errors import InputError, WeightsError
 from ..tokenizer import Tokenizer
 from ..weights import fingerprint, fold_weight_norm, plain_state, read_state
 from ..zoo import AUTHORS, altered, create, hub_files, is_hub_id, list_tokenizers
-from .base import Official, State
+from .base import Official
 from .dm_codec import DM_CODEC, SPEECHTOKENIZER
+from .flextok import FLEXTOK
 from .instella import INSTELLA
 from .lm_spt import LM_SPT
 from .titok import TITOK
@@ -24,6 +25,7 @@ IMPORTERS: dict[str, Official] = {
     "lm-spt-12.5hz-24k": LM_SPT,
     "instella-bae": INSTELLA,
     **TITOK,
+    **FLEXTOK,
 }
 Source = str | Path | Mapping[str, Tensor] | Sequence[str | Path]
 
@@ -48,8 +50,11 @@ def load_official(
     if padding not in ("whole", "published"):
         raise InputError(f'padding is "whole" or "published", not {padding!r}')
     official = importer(variant)
-    tokenizer = create(variant, **(official.published if padding == "published" else {}))
-    converted = official.convert(official.unpack(*_read(variant, official, source)), tokenizer)
+    paths = [] if isinstance(source, Mapping) else _paths(variant, official, source)
+    states = [dict(source)] if isinstance(source, Mapping) else [read_state(path) for path in paths]
+    published = dict(official.published) if padding == "published" else {}
+    tokenizer = create(variant, **published, **(official.told(paths) if paths else {}))
+    converted = official.convert(official.unpack(*states), tokenizer)
     tokenizer.load_state_dict(tokenizer.state_dict() | converted)
     fold_weight_norm(tokenizer)
     tokenizer.license, tokenizer.weights = official.license, fingerprint(plain_state(tokenizer))
@@ -67,23 +72,21 @@ def importer(variant: str) -> Official:
     return IMPORTERS[variant]
 
 
-def _read(variant: str, official: Official, source: Source | None) -> list[State]:
-    """Contents of the authors' files, in the order of `official.files`."""
-    if isinstance(source, Mapping):
-        return [dict(source)]
+def _paths(variant: str, official: Official, source: str | Path | Sequence[str | Path] | None) -> list[Path]:
+    """The authors' files, in the order of `official.files`."""
     names = [Path(path).name for _, path in official.files]
     if source is None:
         if not official.hub:
             raise WeightsError(f"{variant} has no default source: {_advice(variant, official)}")
-        return [read_state(path) for path in hub_files(official.files)]
+        return hub_files(official.files)
     if is_hub_id(source) and not Path(str(source)).exists():
-        return [read_state(path) for path in hub_files(tuple((str(source), path) for _, path in official.files))]
+        return hub_files(tuple((str(source), path) for _, path in official.files))
     given = [source] if isinstance(source, str | Path) else list(source)
     paths = [Path(given[0]) / name for name in names] if len(given) == 1 and Path(given[0]).is_dir() else [Path(p) for p in given]
     if len(paths) != len(names) or not all(path.is_file() for path in paths):
         told = ", ".join(map(str, given))
         raise WeightsError(f"{told} is neither a file, a folder with {', '.join(names)}, nor a Hub id (files: {len(names)})")
-    return [read_state(path) for path in paths]
+    return paths
 
 
 def _advice(variant: str, official: Official) -> str:

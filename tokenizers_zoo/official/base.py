@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -59,6 +60,10 @@ class Official:
     def shapes(self, tokenizer: Tokenizer) -> dict[str, tuple[int, ...]]:
         """Keys and shapes of the published state dict of a freshly created variant, axes of length 1 left out."""
         return {self.key(key): _shape(value) for key, value in self._wanted(tokenizer).items()}
+
+    def told(self, paths: Sequence[Path]) -> dict[str, Any]:
+        """Arguments of the assembly that the authors' files state beside their weights, where they do."""
+        return {}
 
     def convert(self, state: State, tokenizer: Tokenizer) -> State:
         """What was unpacked -> the state dict of a freshly created tokenizer, but for frozen helpers and what is `fresh`.

@@ -31,7 +31,9 @@ class FSQ(Quantizer):
         wide, pairs = ([i for i, n in enumerate(levels) if (n == 2) == two] for two in (False, True))
         self.parts = [part for part in (wide, pairs) if part]
         parts_levels = [[levels[i] for i in part] for part in self.parts]
-        self.grids: Any = nn.ModuleList(vector_quantize_pytorch.FSQ(own, preserve_symmetry=2 in own) for own in parts_levels)
+        where = torch.get_default_device()  # the library reads numbers off its tensors, which the meta device has not
+        with torch.device("cpu" if where.type == "meta" else where):
+            self.grids: Any = nn.ModuleList(vector_quantize_pytorch.FSQ(own, preserve_symmetry=2 in own) for own in parts_levels)
         self.sizes = [math.prod(own) for own in parts_levels]
         self.order = [(wide + pairs).index(i) for i in range(self.dim)]
 
