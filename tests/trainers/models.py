@@ -68,6 +68,13 @@ def language_model(folder: Path) -> str:
     return str(folder)
 
 
+def vision_model(folder: Path) -> str:
+    """A DINOv2 of width 16, for patches of 14."""
+    torch.manual_seed(0)
+    AutoModel.from_config(transformers.Dinov2Config(**SMALL, image_size=28, patch_size=14)).save_pretrained(folder)
+    return str(folder)
+
+
 @cache
 def classifier(folder: Path, name: str) -> str:
     """A state dict of random weights: of timm for EfficientNet, else of torchvision."""

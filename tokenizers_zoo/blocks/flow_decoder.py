@@ -32,7 +32,7 @@ class Condition:
 
 
 class FlowDecoder(ImageDecoder):
-    """Latents (B, n, dim) and noise (B, channels, side, side) -> a map of the same shape, by Euler steps from noise to data.
+    """Latents (B, n, dim) and noise (B, map_channels, side, side) -> a map of the same shape, by Euler steps from noise to data.
 
     image_size: pixels a side; the map has image_size / stride. width: 64 * depth by default, in `depth` heads. max_timestep:
     times are multiplied by 1000 / max_timestep before their sines are taken. learned_null: is the null token learned, or zeros.
@@ -50,7 +50,7 @@ class FlowDecoder(ImageDecoder):
         positions: int,
         image_size: int,
         depth: int,
-        channels: int = 3,
+        map_channels: int = 3,
         stride: int = 1,
         patch_size: int = 2,
         width: int | None = None,
@@ -67,18 +67,19 @@ class FlowDecoder(ImageDecoder):
         super().__init__()
         width, side = width or 64 * depth, image_size // stride
         self.dim, self.positions, self.image_size = dim, positions, image_size
-        self.channels, self.stride, self.max_timestep = channels, stride, max_timestep
+        self.map_channels, self.stride, self.max_timestep = map_channels, stride, max_timestep
         self.steps, self.guidance, self.apg = _checked(steps, guidance, apg)
-        self.noise_shape = (channels, side, side)
+        self.noise_shape = (map_channels, side, side)
         self.sketch, self.spread = sketch, spread
-        self.patches = Patches(channels * (2 if sketch else 1), side, patch_size, width, temperature)
+        self.patches = Patches(map_channels * (2 if sketch else 1), side, patch_size, width, temperature)
         self.registers = RegisterInput(dim, positions, width, self.patches.grid, temperature)
         self.null_token = nn.Parameter(0.02 * torch.randn(width)) if learned_null else None
         self.embed_time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(ModulatedBlock(width, heads or depth) for _ in range(depth))
         aligned(self.blocks[0])  # type: ignore[arg-type]  # a ModuleList forgets what it holds
+        self.block_modulations = nn.ModuleList(Modulation(width, 2 * 6) for _ in range(depth))
         self.modulation = Modulation(width, 2)
-        self.out_proj = nn.Linear(width, channels * patch_size**2)
+        self.out_proj = nn.Linear(width, map_channels * patch_size**2)
 
     def condition(self, latents: Tensor, lengths: Tensor | None = None) -> Condition:
         """What follows from latents (B, n, dim) alone; lengths (B,) where they differ."""
@@ -103,8 +104,7 @@ class FlowDecoder(ImageDecoder):
         """Of times (B,) what modulates each block, and at the end the head: (B, 12, width), ..., (B, 2, width)."""
         features = time_features(time, 1000 / self.max_timestep).to(self.out_proj.weight.dtype)
         embedded = self.embed_time(features)
-        parts: list[Any] = [*self.blocks, self]
-        return [part.modulation(embedded) for part in parts]
+        return [part(embedded) for part in (*self.block_modulations, self.modulation)]
 
     def run(
         self, noisy: Tensor, modulations: list[Tensor], *conditions: Condition, layer: int = -1

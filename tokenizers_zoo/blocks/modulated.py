@@ -70,14 +70,10 @@ class NormedBlock(nn.Module):
 
 
 class ModulatedBlock(NormedBlock):
-    """The same; what enters each half is shifted and scaled, and what leaves it is gated, by the time, for each of two groups."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__(width, heads)
-        self.modulation = Modulation(width, 2 * 6)
+    """The same; what enters each half is shifted and scaled, and what leaves it is gated, for each of two groups of tokens."""
 
     def forward(self, x: Tensor, attend: Attend, modulation: Tensor, groups: Tensor) -> Tensor:  # type: ignore[override]
-        """x (B, N, width), `modulation` of the time (B or 1, 12, width), the group of each token (N,) -> (B, N, width)."""
+        """x (B, N, width), modulation (B or 1, 12, width), the group of each token (N,) -> (B, N, width)."""
         by_group = modulation.unflatten(1, (2, 6)).unbind(2)
         gate, mlp_gate, shift, scale, mlp_shift, mlp_scale = (part[:, groups] for part in by_group)
         x = x + gate * self.attention(normed(x) * (1 + scale) + shift, attend)

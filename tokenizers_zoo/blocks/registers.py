@@ -44,7 +44,7 @@ class Patches(nn.Module):
 
 
 class RegisterEncoder(ImageEncoder):
-    """A map (B, channels, side, side) -> latents (B, positions, dim), of which the first n never depend on the later ones.
+    """A map (B, map_channels, side, side) -> latents (B, positions, dim), of which the first n never depend on the later ones.
 
     Patches attend to patches, a register to patches and to the registers up to itself. image_size: pixels a side; the map has
     image_size / stride. width: 64 * depth by default, in `depth` heads. temperature: of the places of patches.
@@ -60,7 +60,7 @@ class RegisterEncoder(ImageEncoder):
         positions: int,
         image_size: int,
         depth: int,
-        channels: int = 3,
+        map_channels: int = 3,
         stride: int = 1,
         patch_size: int = 2,
         width: int | None = None,
@@ -70,8 +70,8 @@ class RegisterEncoder(ImageEncoder):
         super().__init__()
         width = width or 64 * depth
         self.dim, self.positions, self.image_size = dim, positions, image_size
-        self.channels, self.stride = channels, stride
-        self.patches = Patches(channels, image_size // stride, patch_size, width, temperature)
+        self.map_channels, self.stride = map_channels, stride
+        self.patches = Patches(map_channels, image_size // stride, patch_size, width, temperature)
         self.registers = nn.Parameter(sincos(coarse_to_fine(positions, self.patches.grid), width, temperature))
         self.blocks = nn.ModuleList(NormedBlock(width, heads or depth) for _ in range(depth))
         aligned(self.blocks[0])  # type: ignore[arg-type]  # a ModuleList forgets what it holds
@@ -82,7 +82,7 @@ class RegisterEncoder(ImageEncoder):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, side, side) -> (B, positions, dim)."""
+        """(B, map_channels, side, side) -> (B, positions, dim)."""
         patches = self.patches(images)
         x = torch.cat([patches, self.registers.expand(len(patches), -1, -1)], dim=1)
         attend = attention_to(self.mask)

@@ -41,7 +41,13 @@ class FlexTok(ImageTokenizer):
     ):
         super().__init__(encoder, quantizer, decoder)
         channels, stride = (autoencoder.dim, autoencoder.stride) if autoencoder else (3, 1)
-        agree({"encoder.channels": encoder.channels, "decoder.channels": decoder.channels, "the map's channels": channels})
+        agree(
+            {
+                "encoder.map_channels": encoder.map_channels,
+                "decoder.map_channels": decoder.map_channels,
+                "the map's channels": channels,
+            }
+        )
         agree({"encoder.stride": encoder.stride, "decoder.stride": decoder.stride, "the map's stride": stride})
         self.autoencoder = autoencoder.requires_grad_(False) if autoencoder else None
         self.flow, self.nested, self.null_rate = flow or RectifiedFlow(), nested, null_rate

@@ -46,9 +46,9 @@ _NAMES = (
     (r"^decoder\.patches\.places$", "decoder.module_dict.dec_patches_posemb_module.posembs"),
     (r"^decoder\.embed_time\.", "decoder.module_dict.dec_time_embedder.mlp."),
     (r"^decoder\.blocks\.", "decoder.module_dict.dec_transformer.blocks."),
+    (r"^decoder\.block_modulations\.(\d+)\.", r"decoder.module_dict.dec_transformer.blocks.\1.adaLN_modulation."),
     (r"^decoder\.modulation\.", "decoder.module_dict.dec_to_patches.adaLN_modulation."),
     (r"^decoder\.out_proj\.", "decoder.module_dict.dec_to_patches.proj."),
-    (r"(blocks\.\d+)\.modulation\.", r"\1.adaLN_modulation."),
     *((rf"(blocks\.\d+)\.attention\.{word}\.", rf"\1.attn.w{word[0]}.") for word in ("query", "key", "value")),
     (r"(blocks\.\d+)\.attention\.out\.", r"\1.attn.proj."),
 )
@@ -122,7 +122,7 @@ def _number(part: Mapping[str, Any], name: str, default: float) -> float:
 FLEXTOK = {
     f"flextok-{size}": FlexTokOfficial(
         _NAMES,
-        "Apple Machine Learning Research Model License (apple-amlr): research purposes alone",
+        "apple-amlr (Apple Machine Learning Research Model License)",
         ((f"EPFL-VILAB/flextok_{repository}", "model.safetensors"),),
         noncommercial=True,
         unpack=_unpack,
