@@ -36,7 +36,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     if hasattr(tokenizer, "null_rate"):
         tokenizer.null_rate = 0.5  # of the items in training mode, which all are seldom whole or without tokens
     torch.manual_seed(0)
-    result = tokenizer(media(tokenizer, 4 if hasattr(tokenizer, "null_rate") else 2, 3200))
+    result = tokenizer(media(tokenizer, 8 if hasattr(tokenizer, "null_rate") else 2, 3200))
     outputs = [x for x in (result.output, result.features.get("velocity")) if x is not None]  # a flow decodes nothing in training
     sum(output.square().mean() for output in outputs).backward(retain_graph=True)
     assert untaught(tokenizer.encoder) == untaught(tokenizer.decoder) == [], "by the output alone, through the quantizer"

@@ -141,6 +141,8 @@ class RegisterDecoder(ImageDecoder):
         self.blocks = nn.ModuleList(NormedBlock(width, heads or depth) for _ in range(depth))
         aligned(self.blocks[0])  # type: ignore[arg-type]
         self.head = PatchHead(width, patch_size)
+        with torch.no_grad():
+            self.head.to_patch.weight.mul_(0.1)  # near grey, so that a flow which adds to it is not asked for too much at first
 
     def forward(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(B, n, dim) -> (B, 3, image_size, image_size)."""

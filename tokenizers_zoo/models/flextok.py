@@ -1,5 +1,6 @@
 """FlexTok: an image as 1 to 256 ordered tokens, drawn by a rectified flow (arXiv 2502.13967; apple/ml-flextok)."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -88,7 +89,8 @@ class FlexTok(ImageTokenizer):
         time, noise = self._noises(clean)
         condition = decoder.condition(quantized.latents.to(self.dtype), lengths)
         sketch = condition.sketch
-        if sketch is not None:
+        if sketch is not None:  # which learns from its own losses alone
+            condition = replace(condition, sketch=sketch.detach())
             clean = (clean - sketch.detach()) / decoder.spread
         if dropped is not None:
             condition = decoder.without(condition, dropped)
