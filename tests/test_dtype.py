@@ -9,7 +9,16 @@ from torch import nn
 
 import tokenizers_zoo as tz
 
-NAMES = ["dm-codec", "dm-codec-tiny", "lm-spt-25hz", "lm-spt-12.5hz-24k", "titok-bl64-vq", "titok-tiny", "instella-bae"]
+NAMES = [
+    "dm-codec",
+    "dm-codec-tiny",
+    "lm-spt-25hz",
+    "lm-spt-12.5hz-24k",
+    "titok-bl64-vq",
+    "titok-tiny",
+    "flextok-tiny",
+    "instella-bae",
+]  # every kind of block
 DTYPES = [torch.float16, torch.bfloat16, torch.float64]
 
 

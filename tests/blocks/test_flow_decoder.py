@@ -72,6 +72,14 @@ def test_sampling_is_what_its_steps_say() -> None:
 
 
 @torch.no_grad()
+def test_a_prefix_decodes_under_autocast() -> None:
+    model, latents, noise = decoder(), torch.randn(2, 5, 3), torch.randn(2, 3, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(latents, noise=noise, steps=2)
+    torch.testing.assert_close(found.float(), model(latents, noise=noise, steps=2), atol=0.3, rtol=0.1)
+
+
+@torch.no_grad()
 def test_a_sketch_is_what_the_flow_adds_to() -> None:
     model = decoder(sketch=RegisterDecoder(**SIZE), spread=0.25)
     latents, noise = torch.randn(2, 16, 3), torch.randn(2, 3, 16, 16)

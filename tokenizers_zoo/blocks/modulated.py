@@ -21,7 +21,8 @@ def attention_to(bias: Tensor | None = None) -> Attend:
     """Attention of normalised queries and keys; bias: a mask (True: is seen), or what is added to the logits."""
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(query, key, value, bias, scale=8 / query.shape[-1])
+        added = bias if bias is None or bias.dtype == torch.bool else bias.to(query.dtype)  # which autocast may have lowered
+        return F.scaled_dot_product_attention(query, key, value, added, scale=8 / query.shape[-1])
 
     return attend
 

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..frozen import Frozen, feature_maps
+from ..losses.perceptual import IMAGENET_MEAN, IMAGENET_STD
 from .base import open_model
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class HubNetwork(nn.Module):
@@ -38,6 +37,9 @@ class VisionTeacher(Frozen):
     square image, of which those before the patches (class token, registers) are left out. image_size: a side to which images are
     resized first; None takes them as they are. mean, std: of each colour, taken off before.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
