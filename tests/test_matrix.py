@@ -33,10 +33,10 @@ def untaught(module: torch.nn.Module) -> list[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_every_parameter(name: str) -> None:
     tokenizer = copy.deepcopy(small(name)).train()  # codebooks learn
-    if hasattr(tokenizer, "null_rate"):
-        tokenizer.null_rate = 0.5  # of the items in training mode, which all are seldom whole or without tokens
+    if flow := getattr(tokenizer, "flow", None):
+        tokenizer.null_rate, tokenizer.nested.mode = 0.5, "uniform"  # so that few items show all that training does
     torch.manual_seed(0)
-    result = tokenizer(media(tokenizer, 8 if hasattr(tokenizer, "null_rate") else 2, 3200))
+    result = tokenizer(media(tokenizer, 4 if flow else 2, 3200))
     outputs = [x for x in (result.output, result.features.get("velocity")) if x is not None]  # a flow decodes nothing in training
     sum(output.square().mean() for output in outputs).backward(retain_graph=True)
     assert untaught(tokenizer.encoder) == untaught(tokenizer.decoder) == [], "by the output alone, through the quantizer"
@@ -134,6 +134,17 @@ def test_file_is_array_images(name: str, photo: Path) -> None:
     assert tokenizer.encode(array) == tokens
     assert tokenizer.encode([photo, array])[1] == tokens
     assert tokenizer.decode(tokens).pixels.shape == (1, 3, tokenizer.image_size, tokenizer.image_size)
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGE if small(name).encoder.ordered])
+def test_position_prefixes_of_images_decode(name: str) -> None:
+    tokenizer = small(name)
+    tokens = tokenizer.encode(media(tokenizer, 2))
+    some = tz.Tokens.cat([tokens[0].prefix(3), tokens[1].prefix(9)])
+    decoded = tokenizer.decode(some).pixels
+    torch.testing.assert_close(decoded[:1], tokenizer.decode(tokens[0].prefix(3)).pixels, rtol=0, atol=0.05 / 255)
+    assert not torch.allclose(decoded[0], tokenizer.decode(tokens[0]).pixels[0])
+    assert float(some.bits[0]) == pytest.approx(3 * tokens.spec.bits_per_position)
 
 
 LENGTHS = ["1", "hop-1", "hop", "hop+1", "1.23 s + 7", "30 s"]

@@ -89,6 +89,23 @@ def test_a_sketch_is_what_the_flow_adds_to() -> None:
     assert not torch.allclose(model.velocity(noise, torch.ones(2), latents[:, :4]), velocity)
 
 
+@torch.no_grad()
+def test_a_sketch_is_an_output_of_its_own() -> None:
+    tokenizer = small("flextok-tiny")
+    tokens = tokenizer.encode(media(tokenizer, 2))
+    sketch = tokenizer.decode(tokens, output="sketch").pixels
+    torch.testing.assert_close(tokenizer.decoder.sketch(tokenizer.quantizer.decode(tokens.codes)).clamp(0, 1), sketch)
+    assert not torch.allclose(tokenizer.decode(tokens).pixels, sketch)
+    with pytest.raises(tz.InputError, match="its decoder has none"):
+        tokenizer.decode(tokens, output="sketch", steps=2)
+    images = media(tokenizer, 2)
+    first, second = tokenizer(images), tokenizer(images)  # in evaluation mode: all tokens, and the same times and noise
+    torch.testing.assert_close(first.output.clamp(0, 1), tokenizer.decode(tokenizer.encode(images), output="sketch").pixels)
+    for name, value in first.features.items():
+        assert value.shape == (2, 3, 64, 64)
+        assert torch.equal(value, second.features[name])
+
+
 def test_a_register_sees_none_after_it() -> None:
     encoder = RegisterEncoder(**SIZE)
     images = torch.rand(1, 3, 16, 16, requires_grad=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..blocks.flow import RectifiedFlow
 from ..blocks.flow_decoder import FlowDecoder
@@ -70,16 +70,23 @@ class FlexTok(ImageTokenizer):
         """Images (B, 3, S, S) in [0, 1] -> registers before the quantizer, (B, positions, D)."""
         return self.encoder(self.map(media), **given)
 
-    def decode_latents(self, latents: Tensor, **how: Any) -> Tensor:
-        """Latents (B, n, D), `noise`, `steps`, `guidance`, `apg` -> pixels (B, 3, S, S), unbounded."""
+    @property
+    def outputs(self) -> dict[str, nn.Module]:
+        """The sketch, in one pass and without noise, where the decoder has one."""
+        return {"sketch": self.decoder.sketch} if self.decoder.sketch else {}
+
+    def decode_latents(self, latents: Tensor, output: str = "main", **how: Any) -> Tensor:
+        """Latents (B, n, D), `noise`, `steps`, `guidance`, `apg` -> pixels (B, 3, S, S), unbounded, or the sketch."""
+        if output != "main":
+            return self.outputs[output](latents.to(self.dtype), **how)
         return self.pixels(super().decode_latents(latents, **how))
 
     def forward(self, media: Tensor, **given: Any) -> Reconstruction:
         """One training pass over images (B, 3, S, S) in [0, 1].
 
         features: `velocity` and `velocity_target`, (B, channels, side, side), at one random time an item; `projected`, (B, D',
-        grid, grid), where there is a projector. output: the decoder's sketch, where it has one. In evaluation mode items keep all
-        tokens, and noise and times are the same at every call.
+        grid, grid), where there is a projector; with a sketch, which is the output, `estimate`: the image which it and the flow
+        make in one step. In evaluation mode items keep all tokens, and noise and times are the same at every call.
         """
         self._trained_extent(media)
         clean, decoder = self.map(media), self.decoder
@@ -99,7 +106,11 @@ class FlexTok(ImageTokenizer):
         features = {"velocity": velocity, "velocity_target": target}
         if self.projector:
             features["projected"] = self.projector(patches).transpose(1, 2).unflatten(2, (decoder.patches.grid,) * 2)
-        return Reconstruction(None if sketch is None else self.pixels(sketch), latents, quantized, features)
+        if sketch is None:
+            return Reconstruction(None, latents, quantized, features)
+        rest = noisy - time.to(noisy)[:, None, None, None] * velocity
+        features["estimate"] = self.pixels(sketch.detach() + decoder.spread * rest)
+        return Reconstruction(self.pixels(sketch), latents, quantized, features)
 
     def _left_out(self, count: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         """In training the numbers of kept tokens, and whether an item is without any."""
