@@ -1,5 +1,6 @@
 """Systems of an evaluation: which rows a tokenizer gives, and what its items are."""
 
+import pytest
 import torch
 import toys
 from conftest import DATA, small
