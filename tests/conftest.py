@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import toys
 import yaml
 
 import tokenizers_zoo as tz
@@ -58,19 +59,26 @@ def small(name: str) -> tz.Tokenizer:
 
 
 def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
-    """Overrides that leave every kind of block in place: depth 2, 4 filters, 2 steps, narrow convolutions on pixels."""
+    """Overrides that leave every kind of block in place: depth 2, width 96, 4 filters, 2 steps, narrow convolutions on pixels, a
+    text encoder of two layers.
+    """
     cuts: dict[str, object] = {}
     for key, value in args.items():
         if key in ("depth", "steps"):
             cuts[prefix + key] = 2
         elif key == "depths":
             cuts |= {prefix + key: [1] * len(value), prefix + "width": 128, prefix + "heads": 2}
+        elif key == "width" and value >= 512 and "depths" not in args:
+            cuts[prefix + key] = 96  # whatever the number of heads
         elif key == "filters":
             cuts[prefix + key] = 4
         elif isinstance(value, dict) and value["class_path"] in ("VQGANDecoder", "KLAutoencoder"):
             cuts[f"{prefix}{key}.channels"] = 32
             if value["class_path"] == "KLAutoencoder":
                 cuts[f"{prefix}{key}.multipliers"] = [1] * len(value["init_args"]["multipliers"])
+        elif key == "text_encoder":
+            sizes = {name: value["init_args"][name] for name in ("dim", "length")}
+            cuts[prefix + key] = {"class_path": toys.StubText.__name__, "init_args": sizes}
         elif isinstance(value, dict):
             cuts |= _cuts(value.get("init_args", {}), f"{prefix}{key}.")
     return cuts

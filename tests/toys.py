@@ -1,6 +1,7 @@
 """Assemblies of a few hundred weights, one for each thing that the frame must bear."""
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.blocks.base import ImageDecoder, ImageEncoder, Sizes
+from tokenizers_zoo.blocks.text import TextEncoder
 from tokenizers_zoo.quantizers import FSQ, GroupedQuantizer, Quantized, Quantizer
 
 LEVELS = [5, 5, 5]
@@ -31,6 +33,33 @@ class Letters(nn.Module):
             raise tz.InputError(f"a caption has {len(long[0])} letters, the limit is {self.limit}; shorten it")
         self.cut += len(long)
         return torch.stack([self.table[[ord(c) % 127 for c in t[: self.limit]] or [127]].mean(0) for t in text])
+
+
+class TwoLayers(nn.Module):
+    """A language model of random weights: a table of letters, and a mixture of each with those before it."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        generator = torch.Generator().manual_seed(6)
+        self.table, self.mix = (torch.randn(n, dim, generator=generator) for n in (128, dim))
+
+    def forward(self, input_ids: Tensor) -> SimpleNamespace:
+        """(B, L) -> (B, L, dim), as models of transformers give it."""
+        x = self.table[input_ids]
+        return SimpleNamespace(last_hidden_state=torch.tanh(x + x.cumsum(1) @ self.mix / len(self.mix)))
+
+
+@tz.register
+class StubText(TextEncoder):
+    """A text encoder without a download, whose tokens are letters between two marks."""
+
+    def __init__(self, dim: int, length: int):
+        super().__init__("nobody/stub", dim, length)
+
+    def opened(self) -> tuple[Any, Any]:
+        """Words and network."""
+        words = lambda text, verbose: {"input_ids": [[1, *(ord(c) % 128 for c in t), 2] for t in text]}  # noqa: E731
+        return words, TwoLayers(self.dim)
 
 
 class Pooled(ImageEncoder):

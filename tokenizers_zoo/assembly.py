@@ -246,7 +246,7 @@ def _named(cls: type[nn.Module], arguments: dict[str, Any] | None, where: str) -
         )
     rest = next((name for name, p in inspect.signature(cls).parameters.items() if p.kind is p.VAR_KEYWORD), None)
     flat = {key: value for key, value in arguments.items() if key != rest} | arguments.get(rest or "", {})
-    told = {key: _told(value, f"{where}'s {key}") for key, value in flat.items()}
+    told = {key: _told(value, f"{where}'s {key}") for key, value in flat.items() if key not in getattr(cls, "local", ())}
     return {"class_path": cls.__name__, "init_args": told}
 
 

@@ -18,11 +18,13 @@ class Part(nn.Module):
 
     saved: False for a frozen helper (a text encoder, a vision model) whose weights are found by an argument of its own: weight
     files, averages and comparisons of keys leave it out. undecayed: names of parameters in it, its own or `child.weight`, that an
-    optimizer's weight decay leaves alone, as it does all vectors and `nn.Embedding`: a table of positions is no map.
+    optimizer's weight decay leaves alone, as it does all vectors and `nn.Embedding`: a table of positions is no map. local: names
+    of arguments that say where something lies on this machine, which no config repeats.
     """
 
     saved = True
     undecayed: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

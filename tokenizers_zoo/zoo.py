@@ -156,8 +156,15 @@ def altered(tokenizer: Tokenizer, overrides: Mapping[str, Any]) -> Tokenizer:
     kept = {k: v for k, v in kept.items() if not k.startswith(loose) or (k in mine and mine[k].shape == v.shape)}
     compare({k: v for k, v in shapes(mine).items() if k in kept or not k.startswith(fresh + loose)}, shapes(kept), new.name)
     load_plain(new, mine | kept, new.name)
-    new.license, new.weights = tokenizer.license, fingerprint(plain_state(new), new.config)
+    moved = all(_is_local(new, key) for key in overrides)  # the same helpers, which lie elsewhere on this machine
+    new.license, new.weights = tokenizer.license, tokenizer.weights if moved else fingerprint(plain_state(new), new.config)
     return new.eval()
+
+
+def _is_local(tokenizer: Tokenizer, key: str) -> bool:
+    """Whether an override names an argument that a part calls `local`."""
+    part, _, name = key.rpartition(".")
+    return name in getattr(dict(tokenizer.named_modules()).get(part), "local", ())
 
 
 def _touched(tokenizer: Tokenizer, key: str) -> tuple[str, bool]:

@@ -1,4 +1,4 @@
-"""Pre-LN transformer blocks with full bidirectional attention."""
+"""Pre-LN transformer blocks with bidirectional attention. `mask`: which keys count, (B, 1, 1, N) booleans, or None for all."""
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -16,10 +16,10 @@ class Attention(nn.Module):
         self.in_proj = nn.Linear(width, 3 * width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, width) -> (B, N, width)."""
         q, k, v = rearrange(self.in_proj(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
-        return self.out_proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+        return self.out_proj(rearrange(F.scaled_dot_product_attention(q, k, v, mask), "b h n d -> b n (h d)"))
 
 
 class TransformerBlock(nn.Module):
@@ -31,9 +31,9 @@ class TransformerBlock(nn.Module):
         self.attention = Attention(width, heads)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, width) -> (B, N, width)."""
-        x = x + self.attention(self.attention_norm(x))
+        x = x + self.attention(self.attention_norm(x), mask)
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -45,9 +45,9 @@ class Transformer(nn.Module):
         self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
         self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
 
-    def forward(self, x: Tensor, keep: slice) -> Tensor:
+    def forward(self, x: Tensor, keep: slice, mask: Tensor | None = None) -> Tensor:
         """(B, N, width) -> the positions `keep`, (B, M, width)."""
         x = self.norm_in(x)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, mask)
         return self.norm_out(x[:, keep])

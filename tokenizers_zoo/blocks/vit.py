@@ -1,7 +1,8 @@
 """Vision transformers that write an image into a 1D sequence of latents and read it back.
 
 Source: TiTok (arXiv 2406.07550; bytedance/1d-tokenizer, modeling/modules/blocks.py). Both sides see one sequence,
-[class token, patches row by row, latents]; learned absolute positions, so the image size is fixed.
+[class token, patches row by row, latents, caption]; learned absolute positions, so the image size is fixed. The class token and
+the caption are there where an assembly has them.
 
 The start is not the published one (normal, 0.02), under which a small model spends its first thousand steps on finding out
 which latent should look where. Here positions start as sinusoids, a latent's as that of the patch at its place in raster order;
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from ..part import Part, agree
 from .base import ImageDecoder, ImageEncoder
 from .conv2d import VQGANDecoder
+from .text import TextFeatures, TextTokens
 from .transformer import Transformer, TransformerBlock
 
 
@@ -40,6 +42,8 @@ class ViTEncoder1D(ImageEncoder):
         depth: int,
         heads: int,
         legacy_reshape: bool = False,
+        class_token: bool = True,
+        text: TextTokens | None = None,
     ):
         super().__init__()
         self.dim, self.positions, self.image_size, self.legacy_reshape = dim, positions, image_size, legacy_reshape
@@ -48,18 +52,21 @@ class ViTEncoder1D(ImageEncoder):
         with torch.no_grad():  # sees 4 (x - 0.5)
             self.patch_embed.bias.copy_(-2 * self.patch_embed.weight.sum((1, 2, 3)))  # type: ignore[union-attr]
             self.patch_embed.weight.mul_(4)
-        self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions)
+        self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions, class_token)
         self.latents = nn.Parameter(torch.randn(positions, width) * width**-0.5)
         self.transformer = Transformer(width, depth, heads)
         align(self.transformer)
         self.out_proj = nn.Linear(width, dim)
+        agree({"encoder.width": width, "encoder.text.width": getattr(text, "width", None)})
+        self.text = text
 
-    def forward(self, images: Tensor) -> Tensor:
-        """images (B, 3, image_size, image_size) -> (B, positions, dim)."""
+    def forward(self, images: Tensor, text: TextFeatures | None = None) -> Tensor:
+        """images (B, 3, image_size, image_size), and captions where the encoder has `text` -> (B, positions, dim)."""
         patches = rearrange(self.patch_embed(images), "b c h w -> b (h w) c")
         grid = with_class_token(patches, self.class_token) + self.position_embed
         latents = (self.latents + self.latent_embed).expand(len(images), -1, -1)
-        x = self.transformer(torch.cat([grid, latents], dim=1), keep=slice(grid.shape[1], None))
+        x, mask = with_text([grid, latents], [None, None], self.text, text)
+        x = self.transformer(x, slice(grid.shape[1], grid.shape[1] + self.positions), mask)
         if self.legacy_reshape:
             x = x.reshape(len(x), x.shape[2], x.shape[1]).transpose(1, 2)
         return self.out_proj(x)
@@ -83,43 +90,51 @@ class ViTDecoder1D(ImageDecoder):
         depth: int,
         heads: int,
         head: nn.Module,
+        class_token: bool = True,
+        text: TextTokens | None = None,
     ):
         super().__init__()
         self.dim, self.positions, self.image_size = dim, positions, image_size
         self.grid = _grid(image_size, patch_size)
         self.in_proj = nn.Linear(dim, width)
-        self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions)
+        self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions, class_token)
         self.mask_token = nn.Parameter(torch.randn(width) * width**-0.5)
         self.transformer = Transformer(width, depth, heads)
         align(self.transformer)
         agree({"decoder.width": width, "head.width": getattr(head, "width", None)})
         agree({"decoder.patch_size": patch_size, "head.patch_size": getattr(head, "patch_size", None)})
         self.head = head
+        agree({"decoder.width": width, "decoder.text.width": getattr(text, "width", None)})
+        self.text = text
 
-    def features(self, latents: Tensor) -> Tensor:
-        """(B, positions, dim) -> patch features (B, width, grid, grid)."""
-        latents = self.in_proj(latents) + self.latent_embed
+    def features(self, latents: Tensor, lengths: Tensor | None = None, text: TextFeatures | None = None) -> Tensor:
+        """(B, n, dim), lengths (B,) where they differ, captions -> patch features (B, width, grid, grid)."""
+        count = latents.shape[1]
+        latents = self.in_proj(latents) + self.latent_embed[:count]
+        there = None if lengths is None else torch.arange(count, device=lengths.device) < lengths[:, None]
         masks = self.mask_token.expand(len(latents), self.grid**2, -1)
         grid = with_class_token(masks, self.class_token) + self.position_embed
-        x = self.transformer(torch.cat([grid, latents], dim=1), keep=slice(1, grid.shape[1]))
+        x, mask = with_text([grid, latents], [None, there], self.text, text)
+        x = self.transformer(x, slice(grid.shape[1] - self.grid**2, grid.shape[1]), mask)
         return rearrange(x, "b (h w) c -> b c h w", h=self.grid)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """(B, positions, dim) -> (B, 3, image_size, image_size)."""
-        return self.head(self.features(latents))
+    def forward(self, latents: Tensor, lengths: Tensor | None = None, text: TextFeatures | None = None) -> Tensor:
+        """(B, n, dim), n = positions or, where tokens are ordered, fewer -> (B, 3, image_size, image_size)."""
+        return self.head(self.features(latents, lengths, text))
 
 
 class PatchHead(Part):
-    """Patch features -> pixels: a linear map to each patch's pixels, then a 3x3 convolution over the whole image."""
+    """Patch features -> pixels: a linear map to each patch's pixels; smooth: then a 3x3 convolution over the whole image."""
 
-    def __init__(self, width: int, patch_size: int):
+    def __init__(self, width: int, patch_size: int, smooth: bool = True):
         super().__init__()
         self.width, self.patch_size = width, patch_size
         self.to_patch = nn.Conv2d(width, 3 * patch_size**2, 1)
-        self.smooth = nn.Conv2d(3, 3, 3, padding=1)
         nn.init.constant_(self.to_patch.bias, 0.5)  # type: ignore[arg-type]
-        nn.init.dirac_(self.smooth.weight)
-        nn.init.zeros_(self.smooth.bias)  # type: ignore[arg-type]
+        self.smooth = nn.Conv2d(3, 3, 3, padding=1) if smooth else nn.Identity()
+        if isinstance(self.smooth, nn.Conv2d):
+            nn.init.dirac_(self.smooth.weight)
+            nn.init.zeros_(self.smooth.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) -> (B, 3, h * patch_size, w * patch_size)."""
@@ -157,9 +172,26 @@ class ProxyCodeHead(ProxyLogitsHead):
         return self.decoder(torch.einsum("bkhw,kc->bchw", chances, self.codebook.weight))
 
 
-def with_class_token(x: Tensor, token: Tensor) -> Tensor:
-    """`token` (width,) in front of each sequence x (B, N, width)."""
-    return torch.cat([token.expand(len(x), 1, -1), x], dim=1)
+def with_class_token(x: Tensor, token: Tensor | None) -> Tensor:
+    """`token` (width,) in front of each sequence x (B, N, width); without one, x."""
+    return x if token is None else torch.cat([token.expand(len(x), 1, -1), x], dim=1)
+
+
+def with_text(
+    parts: list[Tensor], masks: list[Tensor | None], tokens: TextTokens | None, text: TextFeatures | None
+) -> tuple[Tensor, Tensor | None]:
+    """Parts (B, n, width) of a sequence side by side, the caption's tokens last, and a transformer's mask of them all.
+
+    masks: which positions of each part are there, (B, n), None for all.
+    """
+    if tokens is not None:
+        if text is None:
+            raise ValueError("these weights read captions: give their features, as the tokenizer does")
+        parts, masks = [*parts, tokens(text.features)], [*masks, text.mask]
+    if all(mask is None for mask in masks):
+        return torch.cat(parts, dim=1), None
+    there = [part.new_ones(part.shape[:2], dtype=torch.bool) if m is None else m for part, m in zip(parts, masks, strict=True)]
+    return torch.cat(parts, dim=1), torch.cat(there, dim=1)[:, None, None]
 
 
 def _grid(image_size: int, patch_size: int) -> int:
@@ -168,12 +200,16 @@ def _grid(image_size: int, patch_size: int) -> int:
     return image_size // patch_size
 
 
-def _embeddings(width: int, grid: int, positions: int) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
+def _embeddings(
+    width: int, grid: int, positions: int, class_token: bool
+) -> tuple[nn.Parameter | None, nn.Parameter, nn.Parameter]:
     """Class token (width,), positions of class token and patches, positions of the latents."""
-    class_token, class_position = torch.randn(2, width) * width**-0.5
     places = sinusoids(width, grid)
-    latents = places[torch.arange(positions) * grid**2 // positions]
-    return nn.Parameter(class_token), nn.Parameter(torch.cat([class_position[None], places])), nn.Parameter(latents)
+    latents = nn.Parameter(places[torch.arange(positions) * grid**2 // positions])
+    if not class_token:
+        return None, nn.Parameter(places), latents
+    token, position = torch.randn(2, width) * width**-0.5
+    return nn.Parameter(token), nn.Parameter(torch.cat([position[None], places])), latents
 
 
 def sinusoids(width: int, grid: int) -> Tensor:
