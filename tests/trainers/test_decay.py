@@ -14,6 +14,11 @@ TABLES = {  # besides vectors
     "titok": r"(encoder|decoder)\.(position|latent)_embed|encoder\.(latents|patch_embed\.weight)|quantizer\.embedding\.weight"
     r"|decoder\.head\.codebook\.weight",
     "instella": r"encoder\.latents|quantizer\.embed",
+    **dict.fromkeys(
+        ("ta-titok", "textok"),
+        r"(encoder|decoder)\.(position_embed|latent_embed|text\.position_embed)|encoder\.(latents|patch_embed\.weight)"
+        r"|quantizer\.embedding\.weight",
+    ),
     "lm-spt-12.5hz-24k": r"quantizer\.(semantic|acoustic\.stages\.\d)\.embedding\.weight",
 }
 
@@ -23,7 +28,7 @@ def untouched() -> dict[str, nn.Module]:
     """Every variant, without weights in memory where it can be built so."""
     made = {}
     for name in tz.list_tokenizers():
-        with torch.device("cpu" if name == "titok-tiny" else "meta"):  # FSQ's tables want values
+        with torch.device("cpu" if name in ("titok-tiny", "textok-tiny") else "meta"):  # FSQ's tables want values
             made[name] = tz.create(name)
     return made
 

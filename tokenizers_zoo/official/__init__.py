@@ -17,6 +17,7 @@ from .dm_codec import DM_CODEC, SPEECHTOKENIZER
 from .flextok import FLEXTOK
 from .instella import INSTELLA
 from .lm_spt import LM_SPT
+from .ta_titok import TA_TITOK
 from .titok import TITOK
 
 IMPORTERS: dict[str, Official] = {
@@ -25,6 +26,7 @@ IMPORTERS: dict[str, Official] = {
     "lm-spt-12.5hz-24k": LM_SPT,
     "instella-bae": INSTELLA,
     **TITOK,
+    **TA_TITOK,
     **FLEXTOK,
 }
 Source = str | Path | Mapping[str, Tensor] | Sequence[str | Path]

@@ -27,7 +27,7 @@ _LEVELS = tuple(
     )
 )
 
-_NAMES = (
+NAMES = (
     (r"^encoder\.latents$", "latent_tokens"),
     (r"\.class_token$", ".class_embedding"),
     (r"\.position_embed$", ".positional_embedding"),
@@ -56,7 +56,7 @@ _NAMES = (
 
 TITOK = {
     variant: Official(
-        _NAMES,
+        NAMES,
         "Apache-2.0; trained on ImageNet, for research",
         ((f"yucornetto/{repository}", "model.safetensors"),),
         ignored=r"^quantize\.embed_prob$",
