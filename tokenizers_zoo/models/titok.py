@@ -45,11 +45,13 @@ class TiTok(ImageTokenizer):
         return self.posterior.sample(latents, generator) if generator else self.posterior.split(latents)[0]
 
     def forward(self, media: Tensor, **given: Any) -> Reconstruction:
-        """As ImageTokenizer's; without a quantizer a posterior sample is decoded and features["kl"] is (B, positions)."""
-        if self.posterior is None or self.quantizer is not None:
+        """As ImageTokenizer's; without quantizer latents are decoded, of a posterior a sample: features["kl"] (B, positions)."""
+        if self.quantizer is not None:
             return super().forward(media, **given)
         extent = self._trained_extent(media)
-        parameters = self.encode_latents(media, moments=True, **given)
-        latents = self.posterior.sample(parameters)
-        features = {"kl": self.posterior.kl(parameters)}
+        features: dict[str, Tensor] = {}
+        latents = self.encode_latents(media, moments=self.posterior is not None, **given)
+        if self.posterior is not None:
+            features["kl"] = self.posterior.kl(latents)
+            latents = self.posterior.sample(latents)
         return Reconstruction(self.decode_latents(latents, **given, **extent), latents, features=features)
