@@ -1,10 +1,11 @@
-"""Two systems of one evaluation, clip by clip: how much of a metric's value is left, with a paired interval.
+"""Two systems of one evaluation, item by item: how much of a metric's value is left, with a paired interval.
 
     python eval/compare.py out/eval "with, 1 codebook" "without, 1 codebook"
+    python eval/compare.py out/eval textok-tiny "textok-tiny, no captions" --difference
 
-Prints for every metric both values and their ratio over the items that both have. Items are drawn anew 10,000 times, the same
-ones for both systems, so that what is hard for both does not widen the interval (paired bootstrap, 95 %). Says what could not be
-compared; the exit code is 1 if that is everything.
+Prints for every metric both values and their ratio, or difference, over the items that both have. Items are drawn anew 10,000
+times, the same ones for both systems, so that what is hard for both does not widen the interval (paired bootstrap, 95 %). Says
+what could not be compared; the exit code is 1 if that is everything.
 """
 
 import argparse
@@ -51,21 +52,21 @@ def metrics_of(*sides: Items) -> list[str]:
     return list(dict.fromkeys([*names, *failed]))
 
 
-def compare(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, tuple[float, ...]]:
-    """Of each measure that all pairs have: first value, second value, their ratio, its low and high end, number of items."""
+def compare(pairs: list[tuple[dict[str, Any], dict[str, Any]]], change: np.ufunc = np.divide) -> dict[str, tuple[float, ...]]:
+    """Of each measure that all pairs have: first value, second value, their `change`, its low and high end, number of items."""
     sides = [[fractions(item) for item in pair] for pair in pairs]
-    ratios: dict[str, tuple[float, ...]] = {}
+    changes: dict[str, tuple[float, ...]] = {}
     for key in [key for key in sides[0][0] if all(key in side for pair in sides for side in pair)]:
         table = np.array([[*a[key], *b[key]] for a, b in sides])
         random, whole = np.random.default_rng(0), table.sum(0)
         sums = np.stack([table[random.integers(len(table), size=len(table))].sum(0) for _ in range(RESAMPLES)])
         with np.errstate(divide="ignore", invalid="ignore"):  # nothing to compare with: the ratio is inf or nan
             values = whole[0] / whole[1], whole[2] / whole[3]
-            drawn = (sums[:, 0] / sums[:, 1]) / (sums[:, 2] / sums[:, 3])
+            drawn = change(sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3])
             known = drawn[~np.isnan(drawn)]  # not where all that was drawn is 0 on both sides
             low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
-            ratios[key] = (*values, values[0] / values[1], low, high, len(table))
-    return ratios
+            changes[key] = (*values, change(*values), low, high, len(table))
+    return changes
 
 
 def lacking(metric: str, sides: dict[str, Items]) -> list[str]:
@@ -90,7 +91,9 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="what `tokenizers-zoo eval -o` wrote")
     parser.add_argument("first", help="a system's name, or its folder")
     parser.add_argument("second")
+    parser.add_argument("--difference", action="store_true", help="of the two values, instead of their ratio")
     args = parser.parse_args()
+    change, word, shape = (np.subtract, "difference", "+.3f") if args.difference else (np.divide, "ratio", ".2f")
     sides = {name: items_of(args.folder, name) for name in (args.first, args.second)}
     if len(sides) == 1:
         raise SystemExit("one system was named twice; name two")
@@ -99,7 +102,7 @@ def main() -> int:
     left: list[str] = []
     for metric in metrics_of(first, second):
         pairs = [(first[k][metric], second[k][metric]) for k in first if metric in first[k] and metric in second.get(k, {})]
-        measures = compare(pairs) if pairs else {}
+        measures = compare(pairs, change) if pairs else {}
         compared |= {(metric, key): values for key, values in measures.items()}
         owners = [name for name, items in sides.items() if any(metric in item for item in items.values())]
         if not pairs:
@@ -109,9 +112,10 @@ def main() -> int:
             left.append(f"{metric}: it is no number of single items")
         left += lacking(metric, sides)
     words = Counter(key for _, key in compared)
-    for (metric, key), (a, b, ratio, low, high, items) in compared.items():
+    for (metric, key), (a, b, *changed, items) in compared.items():
         label = key if words[key] == 1 else f"{metric}.{key}"
-        print(f"{label}: {a:.3f} against {b:.3f}, ratio {ratio:.2f} ({low:.2f} to {high:.2f}), {items} items")
+        value, low, high = (format(number, shape) for number in changed)
+        print(f"{label}: {a:.3f} against {b:.3f}, {word} {value} ({low} to {high}), {items} items")
     print("".join(f"not compared: {line}\n" for line in left or ([] if compared else ["there is nothing"])), end="")
     return 0 if compared else 1
 

@@ -20,8 +20,8 @@ def written(folder: Path, system: str, items: list[dict[str, Any]]) -> None:
     (folder / system / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def run(folder: Path, first: str, second: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, folder, first, second], capture_output=True, text=True)
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, folder, *words], capture_output=True, text=True)
 
 
 def wer(errors: int, words: int) -> dict[str, Any]:
@@ -53,6 +53,18 @@ def test_the_interval_is_95_percent_of_the_draws_and_the_same_each_time(tmp_path
     assert value == pytest.approx(59.5)
     assert (value - low, high - value) == (pytest.approx(1.13, abs=0.08), pytest.approx(1.13, abs=0.08))
     assert run(tmp_path, "some", "all").stdout == done
+
+
+def test_differences_of_pairs(tmp_path: Path) -> None:
+    """A tenth of a decibel on every photo is certain, however much photos differ; what differs both ways is not."""
+    values = [10.0 + n for n in range(20)]
+    written(tmp_path, "told", [{"psnr": {"psnr": v + 0.1}, "ssim": {"ssim": v}} for v in values])
+    written(tmp_path, "untold", [{"psnr": {"psnr": v}, "ssim": {"ssim": v + (-1) ** n}} for n, v in enumerate(values)])
+    psnr, ssim = run(tmp_path, "told", "untold", "--difference").stdout.splitlines()
+    assert psnr == "psnr: 19.600 against 19.500, difference +0.100 (+0.100 to +0.100), 20 items"
+    value, low, high = map(float, re.findall(r"[+-][\d.]+", ssim))
+    assert low < value < high
+    assert (abs(value), low) == (0.0, pytest.approx(-0.43, abs=0.05))
 
 
 def test_draws_of_nothing_alone_have_no_ratio(tmp_path: Path) -> None:

@@ -121,6 +121,8 @@ def test_overrides(overrides: list[str], wanted: dict[str, Any], tmp_path: Path)
         (["modality=video"], "modality must be audio or image"),
         (["codebooks=1"], "codebooks must be whole numbers above 0, got 1"),
         (["codebooks=[0]"], "codebooks must be whole numbers above 0"),
+        (["captions=[own]"], "captions must be a list of none and others"),
+        (["captions=none"], "captions must be a list of none and others, got 'none'"),
         (["sample_rate=fast"], "sample_rate must be whole numbers above 0"),
         (["sample_rate.x=1"], "has no 'sample_rate.x'"),
         (["colour.x=1"], "has no 'colour.x'"),

@@ -7,7 +7,7 @@ from conftest import DATA, small
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval import systems
-from tokenizers_zoo.eval.systems import Tokenized
+from tokenizers_zoo.eval.systems import Tokenized, captions_of
 from tokenizers_zoo.manifest import Row
 
 
@@ -47,6 +47,35 @@ def test_an_items_noise_has_its_own_seed() -> None:
         wanted = tokenizer.decode(tokenizer.encode(photo), seed=seed)
         torch.testing.assert_close(back.pixels, wanted.pixels)
     assert not torch.equal(together[0].pixels, together[2].pixels)
+
+
+def test_captions_are_own_none_or_of_others() -> None:
+    tokenizer, name = toys.captioned(), DATA / "chelsea.jpg"
+    photo = tz.Images.load(name).resize_crop(16)
+    texts = ["a cat", "cups", "a cat", "", "cups", "a cat"]
+    rows = [Row(Path(f"{n}.jpg"), text) for n, text in enumerate(texts)]
+    captions = captions_of(["none", "others"], rows)
+    assert captions["no captions"] == {}
+    assert [captions["others' captions"][row.path] for row in rows] == ["cups", "a cat", "cups", "a cat", "a cat", "cups"]
+    listed = systems.tokenized(tokenizer, [], [], "x", captions)
+    assert [(system.name, system.source) for system in listed] == [
+        ("captioned", "x"),
+        ("captioned, no captions", "x"),
+        ("captioned, others' captions", "x"),
+    ]
+    for system, given in zip(listed, (texts, [""] * 6, captions["others' captions"].values()), strict=True):
+        found = system.roundtrips([photo] * 6, rows, [0] * 6)
+        for (back, item), text in zip(found, given, strict=True):
+            tokens = tokenizer.encode(photo, text=text)
+            torch.testing.assert_close(back.pixels, tokenizer.decode(tokens).pixels)
+            assert item["side"] == 8 * len(text)
+    assert len(systems.tokenized(toys.noisy(), [], [4], "", captions)) == 2  # takes none
+    names = [system.name for system in systems.tokenized(small("textok-tiny"), [], [16, 65], "", captions)]
+    assert names == [
+        f"textok-tiny{few}{told}" for told in ("", ", no captions", ", others' captions") for few in ("", ", 16 tokens")
+    ]
+    with pytest.raises(tz.InputError, match="two captions at least"):
+        captions_of(["others"], [rows[0], rows[3]])
 
 
 def test_only_what_a_tokenizer_can_decode_is_listed() -> None:

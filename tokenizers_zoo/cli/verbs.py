@@ -110,7 +110,7 @@ def eval_(args: argparse.Namespace) -> int:
     from ..eval.report import write_report
     from ..eval.run import evaluate
     from ..eval.suite import Data, Plan, Suite
-    from ..eval.systems import tokenized
+    from ..eval.systems import captions_of, tokenized
 
     suite = Suite.load(shipped("eval", args.suite), args.set)
     rows = Data(args.data, args.split, args.limit).rows(suite.modality)
@@ -121,9 +121,9 @@ def eval_(args: argparse.Namespace) -> int:
     parts = suite.build(args.device)
     for name, reason in parts.missing.items():
         print(f"not measured: {name}: {reason}", file=sys.stderr)
-    systems = list(parts.baselines)
+    systems, captions = list(parts.baselines), captions_of(suite.captions, rows)
     for name, tokenizer in tokenizers.items():
-        systems += tokenized(tokenizer, suite.codebooks, suite.positions, name)
+        systems += tokenized(tokenizer, suite.codebooks, suite.positions, name, captions)
     results = evaluate(tell_apart(systems), Plan(suite, parts, rows, args.seed), args.output, args.batch_size)
     print(write_report(results, args.output, suite))
     empty = [result["system"] for result in results if not result["values"]["items"]]

@@ -38,8 +38,9 @@ class Parts:
 class Suite:
     """What is measured. modality: "audio" or "image". metrics, baselines: parts {class_path, init_args} by name, or in order.
 
-    codebooks, positions: numbers of codebooks or tokens at which each tokenizer is also measured, where it has so many. needs:
-    what has to be there before all of the suite can run. source: the paper whose rules it follows.
+    codebooks, positions: numbers of codebooks or tokens at which each tokenizer is also measured, where it has so many. captions:
+    what a tokenizer that takes texts is also given in place of the items' own, "none" or "others". needs: what has to be there
+    before all of the suite can run. source: the paper whose rules it follows.
     """
 
     modality: str
@@ -47,6 +48,7 @@ class Suite:
     baselines: list[Any] = field(default_factory=list)
     codebooks: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
     sample_rate: int = 16000
     image_size: int | None = None
     needs: str = ""
@@ -66,6 +68,8 @@ class Suite:
         for name, numbers in (sizes | {"codebooks": self.codebooks, "positions": self.positions}).items():
             if not isinstance(numbers, list) or not all(type(n) is int and n > 0 for n in numbers):
                 raise InputError(f"{name} must be whole numbers above 0, got {numbers!r}")
+        if not isinstance(self.captions, list) or not all(kind in ("none", "others") for kind in self.captions):
+            raise InputError(f"captions must be a list of none and others, got {self.captions!r}")
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Suite":

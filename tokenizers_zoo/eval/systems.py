@@ -1,6 +1,6 @@
 """What is compared: tokenizers, at any number of codebooks or tokens, and what came in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,22 +13,34 @@ from ..tokenizer import ImageTokenizer, Tokenizer
 from ..tokens import Tokens
 from .base import Item, Outcome, System, attempt
 
+Captions = Mapping[Path, str]  # what a file is said to show; nothing where it is not listed
+
 
 class Tokenized(System):
     """A tokenizer. codebooks, positions: how many of its first codebooks or tokens are decoded; None for all.
 
-    output: which of the tokenizer's decoders; other than the main one it gets the codebooks that it cannot do without.
+    output: which of the tokenizer's decoders; other than the main one it gets the codebooks that it cannot do without. captions:
+    a name, and what it is given in place of an item's own text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, codebooks: int | None = None, positions: int | None = None, output: str = "main"):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        codebooks: int | None = None,
+        positions: int | None = None,
+        output: str = "main",
+        captions: tuple[str, Captions] | None = None,
+    ):
         self.tokenizer, self.codebooks, self.positions, self.output = tokenizer, codebooks, positions, output
+        self.captions = captions
         self.weights, self.takes = tokenizer.weights, tokenizer.takes
         self.roles = () if output == "main" else tokenizer.needs.get(output, ())
         chosen = [size for size, role in zip(tokenizer.spec.codebook_sizes, tokenizer.roles, strict=True) if self._takes(role)]
         self.sizes = tuple(chosen[:codebooks])
         count = codebooks or sum(role in self.roles for role in tokenizer.roles)
         parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((count, "codebook"), (positions, "token")) if n]
-        self.name = ", ".join([tokenizer.name, *parts, *([] if output == "main" else [f"{output} decoder"])])
+        parts += [] if output == "main" else [f"{output} decoder"]
+        self.name = ", ".join([tokenizer.name, *parts, *(captions[:1] if captions else ())])
 
     def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
         """One item, its bits and codes."""
@@ -38,7 +50,10 @@ class Tokenized(System):
         """As many at a time as the device likes; clips of like length run together."""
 
         def run(media: Sequence[Audio | Images], rows: Sequence[Row], seeds: Sequence[int]) -> list[Any]:
-            return self._run(media, {name: [getattr(row, name) for row in rows] for name in self.takes}, seeds)
+            given = {name: [getattr(row, name) for row in rows] for name in self.takes}
+            if self.captions:
+                given["text"] = [self.captions[1].get(row.path, "") for row in rows]
+            return self._run(media, given, seeds)
 
         found: dict[int, Outcome] = {}
         for some in alike([_seconds(one) for one in media], self.tokenizer.device.type):
@@ -69,20 +84,47 @@ class Tokenized(System):
         return self.tokenizer.latents(codes, ids[: codes.shape[1]])[0].float().cpu()
 
 
-def tokenized(tokenizer: Tokenizer, codebooks: Sequence[int], positions: Sequence[int], source: str = "") -> list[System]:
+def tokenized(
+    tokenizer: Tokenizer,
+    codebooks: Sequence[int],
+    positions: Sequence[int],
+    source: str = "",
+    captions: Mapping[str, Captions] | None = None,
+) -> list[System]:
     """The tokenizer whole, at each number of codebooks and of tokens that it can decode alone, and by its other decoders.
 
-    source: what it was opened by, for all of them.
+    source: what it was opened by, for all of them. captions: by name, what a tokenizer that takes texts gets besides the items'
+    own, each of them.
     """
     spec = tokenizer.spec
-    systems: list[System] = [Tokenized(tokenizer)]
+    options: list[dict[str, Any]] = [{}]
     counts = [n for n in dict.fromkeys(codebooks) if spec.codebook_prefixes and n <= len(spec.roles)]
-    systems += [Tokenized(tokenizer, codebooks=n) for n in counts if tokenizer.decodes(range(n))]
-    systems += [Tokenized(tokenizer, positions=n) for n in dict.fromkeys(positions) if n in (spec.prefix_lengths or ())]
-    systems += [Tokenized(tokenizer, output=output) for output in tokenizer.outputs]
+    options += [{"codebooks": n} for n in counts if tokenizer.decodes(range(n))]
+    options += [{"positions": n} for n in dict.fromkeys(positions) if n in (spec.prefix_lengths or ())]
+    options += [{"output": output} for output in tokenizer.outputs]
+    if captions and "text" in tokenizer.takes:
+        options += [some | {"captions": pair} for pair in captions.items() for some in options]
+    systems: list[System] = [Tokenized(tokenizer, **some) for some in options]
     for system in systems:
         system.source = source
     return systems
+
+
+def captions_of(kinds: Sequence[str], rows: Sequence[Row]) -> dict[str, Captions]:
+    """Captions by the names of their systems: "none", and "others", each file's of another one, half the list away or further.
+
+    Raises InputError where some file has no other one with another caption.
+    """
+    found: dict[str, Captions] = {"no captions": {}} if "none" in kinds else {}
+    if "others" in kinds:
+        half = len(rows) // 2
+        texts = [row.text for row in (*rows[half:], *rows[:half])] * 2
+        if len({*texts} - {""}) < 2:
+            raise InputError("captions of others: there must be two captions at least")
+        found["others' captions"] = {
+            row.path: next(text for text in texts[i:] if text not in ("", row.text)) for i, row in enumerate(rows)
+        }
+    return found
 
 
 def alike(seconds: Sequence[float], device: str) -> Iterator[list[int]]:
