@@ -1,23 +1,24 @@
 """Speed as ratios to named references in the same process: `make bench`, or `python benchmarks/run.py --rounds 3 --only image`.
 
 DM-Codec at published size against the `speechtokenizer` package (same network and weights) and transformers' EncodecModel
-(24 kHz); TiTok-S-128 against the same layers from torch.nn, Instella BAE against those of transformers' Qwen3, one image at a
-time; all against themselves in bfloat16, with the share of codes that change. Ten seconds of speech or one image an item,
-batches of 1 and 8. Calls of a group take turns; a ratio is the median over rounds of a subject's time by that of ours, so above
-1 means that ours is the faster.
+(24 kHz); TiTok-S-128 and TexTok-VQ-32 against the same layers from torch.nn, Instella BAE against those of transformers' Qwen3,
+one image at a time; all against themselves in bfloat16, with the share of codes that change. Ten seconds of speech or one image
+an item, batches of 1 and 8. Calls of a group take turns; a ratio is the median over rounds of a subject's time by that of ours,
+so above 1 means that ours is the faster.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import subjects
 import torch
 from measure import Call, Measurement, gigaflop, interleaved, machine, matmul_peak, peak_memory, ratio
-from torch import nn
+from torch import Tensor, nn
 
 import tokenizers_zoo as tz
 
@@ -72,29 +73,41 @@ def speech() -> Iterator[Group]:
 
 
 def image() -> Iterator[Group]:
-    """Photos through TiTok-S-128 and, one by one, Instella BAE, encoded and decoded."""
+    """Photos through TiTok-S-128, with captions of 16 tokens through TexTok-VQ-32, and one by one through Instella BAE."""
     yield from _photos("TiTok-S-128", "nn.MultiheadAttention", *subjects.titok(), BATCHES)
+    caption = {"text": torch.randn(1, 16, 2048)}
+    yield from _photos("TexTok-VQ-32", "nn.MultiheadAttention", *subjects.textok(), BATCHES, caption)
     yield from _photos("Instella BAE", "Qwen3 layers", *subjects.instella(), BATCHES[:1])
 
 
-def _photos(name: str, reference: str, ours: tz.Tokenizer, plain: tz.Tokenizer, batches: Sequence[int]) -> Iterator[Group]:
-    """Photos of 256 pixels through `ours` and the same of other layers."""
-    how = {"size": (256, 256)} if ours.encoder.sizes else {}
+def _photos(
+    name: str,
+    reference: str,
+    ours: tz.Tokenizer,
+    plain: tz.Tokenizer,
+    batches: Sequence[int],
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Iterator[Group]:
+    """Photos of 256 pixels through `ours` and the same of other layers. given: of each photo besides its pixels, (1, ...)."""
+    size = {"size": (256, 256)} if ours.encoder.sizes else {}
     for batch in batches:
         pixels = subjects.images(batch, 256)
-        codes = ours.quantizer.encode(ours.encode_latents(pixels))
-        encode: dict[str, Call] = {
-            "ours": lambda x=pixels: ours.quantizer.encode(ours.encode_latents(x)),
-            reference: lambda x=pixels: plain.quantizer.encode(plain.encode_latents(x)),
-            "ours, bfloat16": lambda x=pixels: bfloat16(lambda: ours.quantizer.encode(ours.encode_latents(x))),
-        }
-        decode: dict[str, Call] = {
-            "ours": lambda c=codes: ours.decode_latents(ours.quantizer.decode(c), **how),
-            reference: lambda c=codes: plain.decode_latents(plain.quantizer.decode(c), **how),
-            "ours, bfloat16": lambda c=codes: bfloat16(lambda: ours.decode_latents(ours.quantizer.decode(c), **how)),
-        }
-        yield Group(name, "encode", batch, float(batch), "images", encode, ours)
-        yield Group(name, "decode", batch, float(batch), "images", decode, ours)
+        beside = {key: value.expand(batch, -1, -1) for key, value in given.items()}
+        codes = ours.quantizer.encode(ours.encode_latents(pixels, **beside))
+
+        def encoded(tokenizer: tz.Tokenizer, x: Tensor = pixels, g: dict[str, Tensor] = beside) -> Tensor:
+            return tokenizer.quantizer.encode(tokenizer.encode_latents(x, **g))
+
+        def decoded(tokenizer: tz.Tokenizer, c: Tensor = codes, g: dict[str, Tensor] = beside) -> Tensor:
+            return tokenizer.decode_latents(tokenizer.quantizer.decode(c), **size, **g)
+
+        for verb, run in (("encode", encoded), ("decode", decoded)):
+            calls: dict[str, Call] = {
+                "ours": lambda run=run: run(ours),
+                reference: lambda run=run: run(plain),
+                "ours, bfloat16": lambda run=run: bfloat16(lambda: run(ours)),
+            }
+            yield Group(name, verb, batch, float(batch), "images", calls, ours)
 
 
 def bfloat16(call: Call) -> object:

@@ -11,6 +11,7 @@ import tokenizers_zoo as tz
 from tokenizers_zoo.media import as_audio, as_images
 from tokenizers_zoo.models.dm_codec import DMCodec
 from tokenizers_zoo.models.instella import InstellaBAE
+from tokenizers_zoo.models.textok import TexTok
 from tokenizers_zoo.models.titok import TiTok
 from tokenizers_zoo.official import load_official
 from tokenizers_zoo.quantizers import ResidualQuantizer
@@ -118,7 +119,7 @@ class PlainTransformer(nn.Module):
         layer.self_attn.out_proj.load_state_dict(block.attention.out_proj.state_dict())
         return layer
 
-    def forward(self, x: Tensor, keep: slice) -> Tensor:
+    def forward(self, x: Tensor, keep: slice, mask: None = None) -> Tensor:
         x = self.norm_in(x)
         for layer in self.layers:
             x = layer(x)
@@ -129,10 +130,23 @@ def titok() -> tuple[TiTok, TiTok]:
     """TiTok-S-128 with random weights, and a copy whose two transformers are plain ones."""
     ours = tz.create("titok-s128").eval()
     assert isinstance(ours, TiTok)
-    plain = copy.deepcopy(ours)
-    for side in (plain.encoder, plain.decoder):
+    return ours, plain(ours)
+
+
+def textok() -> tuple[TexTok, TexTok]:
+    """The same of TexTok with 32 tokens of a codebook; captions come as features, T5 is not opened."""
+    ours = tz.create("textok-vq-32").eval()
+    assert isinstance(ours, TexTok)
+    ours.quantizer.learner.embed.normal_()
+    return ours, plain(ours)
+
+
+def plain(ours: TiTok) -> TiTok:
+    """A copy whose two transformers are plain ones."""
+    copied = copy.deepcopy(ours)
+    for side in (copied.encoder, copied.decoder):
         side.transformer = PlainTransformer(side.transformer)
-    return ours, plain.eval()
+    return copied.eval()
 
 
 class Qwen3Block(nn.Module):
@@ -163,7 +177,7 @@ def instella() -> tuple[InstellaBAE, InstellaBAE]:
     """Instella BAE in its published size with random weights, and a copy of transformers' layers. Raises ImportError."""
     ours = tz.create("instella-bae").eval()
     assert isinstance(ours, InstellaBAE)
-    plain = copy.deepcopy(ours)
-    for side in (plain.encoder, plain.decoder):
+    copied = copy.deepcopy(ours)
+    for side in (copied.encoder, copied.decoder):
         side.transformer.blocks = nn.ModuleList(Qwen3Block(block) for block in side.transformer.blocks)
-    return ours, plain.eval()
+    return ours, copied.eval()

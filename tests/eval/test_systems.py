@@ -1,5 +1,7 @@
 """Systems of an evaluation: which rows a tokenizer gives, and what its items are."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import toys

@@ -1,11 +1,13 @@
 """What is compared: tokenizers, at any number of codebooks or tokens, and what came in."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..manifest import Row
 from ..many import IMAGE, SECONDS
 from ..media import Audio, Images
