@@ -202,6 +202,9 @@ def test_continuous_textok_trains_plain_or_as_a_kl_autoencoder() -> None:
         tokenizer.encode_latents(images, moments=True)
     assert tokenizer(images, text=["a cat", ""]).features == {}
     cuts = {"encoder.depth": 1, "decoder.depth": 1, "posterior": "GaussianPosterior", "encoder.dim": 16}
+    cuts |= dict.fromkeys(
+        ("encoder.width", "encoder.text.width", "decoder.width", "decoder.text.width", "decoder.head.width"), 96
+    )
     stub = {"class_path": "StubText", "init_args": {"dim": 2048, "length": 128}}
     kl = tz.create("textok-32", text_encoder=stub, **cuts).eval()
     moments = kl.encode_latents(images, text=["a cat", ""], moments=True)

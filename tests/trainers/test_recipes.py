@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import toys
 import yaml
 from conftest import DATA
 from lightning.pytorch.cli import LightningCLI
@@ -32,6 +33,8 @@ LEARNED = {  # of the first loss, what 15 steps on one batch leave at most
     "lm-spt-25hz": 0.9,
     "lm-spt-tiny": 0.8,
     "speechtokenizer": 0.9,
+    "textok-tiny": 0.8,
+    "textok-vq-128": 0.8,
     "titok-bl128-vq": 0.8,
     "titok-s128-stage1": 0.8,
     "titok-s128-stage2": 0.9,
@@ -91,6 +94,9 @@ def cut(value: Any, folder: Path) -> Any:
             inside |= {"name": "mobilenet_v3_small", "weights": classifier(folder, "mobilenet_v3_small")}
         case name if name in WIDTHS:
             inside["width"] = WIDTHS[name]
+        case "TextEncoder" | "T5Text":
+            stub = {name: inside[name] for name in ("dim", "length")}
+            return {"class_path": toys.StubText.__name__, "init_args": stub}
         case "VQGANDecoder" | "ProxyTeacher":
             inside["channels"] = 32
         case "ImageData":
@@ -144,20 +150,20 @@ def made(result: Reconstruction) -> torch.Tensor:
     return result.features["velocity"] if result.output is None else result.output
 
 
-def check_sharding(module: TokenizerModule, media: torch.Tensor, folder: Path) -> None:
+def check_sharding(module: TokenizerModule, media: torch.Tensor, given: dict[str, Any], folder: Path) -> None:
     """Under FSDP2 every block is whole when it computes: forward, backward, and what prediction calls."""
     tokenizer = module.tokenizer.eval()
-    whole = made(tokenizer(media)).detach()
+    whole = made(tokenizer(media, **given)).detach()
     with one_process(folder) as mesh:
         shard(tokenizer, mesh)
-        output = made(tokenizer(media))
+        output = made(tokenizer(media, **given))
         torch.testing.assert_close(output, whole)
         if module.adversary:
             shard(module.adversary.discriminator, mesh)
             module.adversary.judge(output, media).discriminator.backward()
         output.mean().backward()
         if output.shape == media.shape:  # TiTok's first stage gives logits
-            tokenizer.decode(tokenizer.encode(media))
+            tokenizer.decode(tokenizer.encode(media, **given))
 
 
 pytestmark = pytest.mark.filterwarnings(
@@ -175,10 +181,11 @@ def test_recipe(name: str, tmp_path: Path) -> None:
     assert zoo.build(module.tokenizer.config, name).config == module.tokenizer.config  # what a checkpoint will say
     data.prepare_data()
     batch = next(iter(data.train_dataloader()))
+    given = {"text": ["a cup", "a black cat"]} if module.tokenizer.takes else {}
     optimizer = torch.optim.Adam([p for p in module.tokenizer.parameters() if p.requires_grad], 1e-3)
     totals = []
     for _ in range(15):
-        total = torch.stack(list(module.objective(module(batch["media"]), batch).values())).sum()
+        total = torch.stack(list(module.objective(module(batch["media"], **given), batch).values())).sum()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -187,9 +194,9 @@ def test_recipe(name: str, tmp_path: Path) -> None:
 
     check_gradients(module)
     if module.adversary:
-        module.adversary.judge(module(batch["media"]).output, batch["media"]).discriminator.backward()
+        module.adversary.judge(module(batch["media"], **given).output, batch["media"]).discriminator.backward()
         assert all(p.grad is not None for p in module.adversary.parameters())
-    check_sharding(module, batch["media"], tmp_path)
+    check_sharding(module, batch["media"], given, tmp_path)
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=[path.stem for path in ABLATIONS])

@@ -27,7 +27,8 @@ class ViTEncoder1D(ImageEncoder):
     """Images (B, 3, S, S) in [0, 1] -> latents (B, positions, dim).
 
     legacy_reshape: the first published checkpoints (L-32, B-64, S-128) reinterpret the (positions, width) table in memory order
-    as (width, positions) where a transpose was meant, so that every latent mixes all of them.
+    as (width, positions) where a transpose was meant, so that every latent mixes all of them. ordered: the first latents alone
+    can be decoded, and start spread over the image; for a training that cuts them.
     """
 
     undecayed = ("position_embed", "latent_embed", "latents", "patch_embed.weight")  # as in TiTok, scripts/train_titok.py
@@ -43,16 +44,18 @@ class ViTEncoder1D(ImageEncoder):
         heads: int,
         legacy_reshape: bool = False,
         class_token: bool = True,
+        ordered: bool = False,
         text: TextTokens | None = None,
     ):
         super().__init__()
         self.dim, self.positions, self.image_size, self.legacy_reshape = dim, positions, image_size, legacy_reshape
+        self.ordered = ordered
         self.grid = _grid(image_size, patch_size)
         self.patch_embed = nn.Conv2d(3, width, patch_size, patch_size)
         with torch.no_grad():  # sees 4 (x - 0.5)
             self.patch_embed.bias.copy_(-2 * self.patch_embed.weight.sum((1, 2, 3)))  # type: ignore[union-attr]
             self.patch_embed.weight.mul_(4)
-        self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions, class_token)
+        self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions, class_token, ordered)
         self.latents = nn.Parameter(torch.randn(positions, width) * width**-0.5)
         self.transformer = Transformer(width, depth, heads)
         align(self.transformer)
@@ -75,7 +78,7 @@ class ViTEncoder1D(ImageEncoder):
 class ViTDecoder1D(ImageDecoder):
     """Latents (B, positions, dim) -> images (B, 3, S, S), unbounded; `head` turns the patch features into pixels.
 
-    The patches start as copies of one mask token.
+    The patches start as copies of one mask token. ordered: as the encoder's.
     """
 
     undecayed = ("position_embed", "latent_embed")
@@ -91,13 +94,14 @@ class ViTDecoder1D(ImageDecoder):
         heads: int,
         head: nn.Module,
         class_token: bool = True,
+        ordered: bool = False,
         text: TextTokens | None = None,
     ):
         super().__init__()
         self.dim, self.positions, self.image_size = dim, positions, image_size
         self.grid = _grid(image_size, patch_size)
         self.in_proj = nn.Linear(dim, width)
-        self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions, class_token)
+        self.class_token, self.position_embed, self.latent_embed = _embeddings(width, self.grid, positions, class_token, ordered)
         self.mask_token = nn.Parameter(torch.randn(width) * width**-0.5)
         self.transformer = Transformer(width, depth, heads)
         align(self.transformer)
@@ -201,15 +205,23 @@ def _grid(image_size: int, patch_size: int) -> int:
 
 
 def _embeddings(
-    width: int, grid: int, positions: int, class_token: bool
+    width: int, grid: int, positions: int, class_token: bool, ordered: bool
 ) -> tuple[nn.Parameter | None, nn.Parameter, nn.Parameter]:
     """Class token (width,), positions of class token and patches, positions of the latents."""
-    places = sinusoids(width, grid)
-    latents = nn.Parameter(places[torch.arange(positions) * grid**2 // positions])
+    places, index = sinusoids(width, grid), torch.arange(positions)
+    latents = nn.Parameter(places[coarse_first(grid)[index % grid**2] if ordered else index * grid**2 // positions])
     if not class_token:
         return None, nn.Parameter(places), latents
     token, position = torch.randn(2, width) * width**-0.5
     return nn.Parameter(token), nn.Parameter(torch.cat([position[None], places])), latents
+
+
+def coarse_first(grid: int) -> Tensor:
+    """Patches of a grid x grid picture in an order whose every beginning is spread over the picture, (grid^2,)."""
+    bits = (grid - 1).bit_length()
+    row, column = torch.arange(grid).repeat_interleave(grid), torch.arange(grid).repeat(grid)
+    digits = [(row >> bit & 1) * 2 + (column >> bit & 1) for bit in range(bits)]  # the lowest one decides first
+    return sum((digit << 2 * (bits - 1 - bit) for bit, digit in enumerate(digits)), torch.zeros_like(row)).argsort()
 
 
 def sinusoids(width: int, grid: int) -> Tensor:

@@ -18,8 +18,8 @@ class TexTok(TATiTok):
     """ViT encoder, quantizer or none, ViT decoder, and a frozen text encoder that both sides read.
 
     "" is a learned vector in the place of a caption's features. drop: share of captions that are "" in training, so that it is
-    learned. nested: numbers of positions, the largest all of them; each training batch is decoded from the first so many, one of
-    these numbers at random, and any prefix can be decoded. posterior: as TiTok's.
+    learned. nested: numbers of positions, for parts that are `ordered`; each training batch is decoded from the first so many,
+    one of these numbers at random, and any prefix can be decoded. posterior: as TiTok's.
     """
 
     def __init__(
@@ -35,8 +35,9 @@ class TexTok(TATiTok):
         super().__init__(encoder, decoder, text_encoder, quantizer, posterior)
         if not 0 <= drop <= 1 or not all(0 < count <= encoder.positions for count in nested):
             raise ValueError(f"drop must be from 0 to 1, nested from 1 to {encoder.positions}; got {drop} and {nested}")
+        if encoder.ordered != bool(nested):
+            raise ValueError(f"encoder.ordered = {encoder.ordered} and nested = {nested}: both or neither")
         self.drop, self.nested = drop, tuple(nested)
-        encoder.ordered = bool(nested)
         self.null = nn.Parameter(torch.randn(text_encoder.dim) * text_encoder.dim**-0.5)
 
     def forward(self, media: Tensor, text: Sequence[str] | Tensor | None = None, **given: Any) -> Reconstruction:
@@ -54,4 +55,5 @@ class TexTok(TATiTok):
     def rows(self, text: Sequence[str]) -> list[Tensor]:
         """Features (L, dim) of each caption, the null's (1, dim) for ""."""
         found = iter(self.text_encoder([caption for caption in text if caption], self.device))
-        return [next(found) if caption else self.null[None] for caption in text]
+        nothing = 0 * self.null  # has a gradient in every batch, as distributed training needs
+        return [next(found) + nothing if caption else self.null[None] for caption in text]
