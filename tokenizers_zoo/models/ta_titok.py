@@ -31,17 +31,14 @@ class TATiTok(TiTok):
         posterior: GaussianPosterior | None = None,
     ):
         super().__init__(encoder, decoder, quantizer, posterior)
-        readers = {"encoder.text": getattr(encoder, "text", None), "decoder.text": getattr(decoder, "text", None)}
+        parts = {"encoder.text": getattr(encoder, "text", None), "decoder.text": getattr(decoder, "text", None)}
+        parts["text_encoder"] = self.text_encoder = text_encoder
         for size in ("dim", "length"):
-            agree(
-                {f"{name}.{size}": getattr(part, size, None) for name, part in (*readers.items(), ("text_encoder", text_encoder))}
-            )
-        self.text_encoder = text_encoder
-        self.reads = {name.partition(".")[0]: part is not None for name, part in readers.items()}
+            agree({f"{name}.{size}": getattr(part, size, None) for name, part in parts.items()})
 
     def encode_latents(self, media: Tensor, *args: Any, text: Sequence[str] | Tensor | None = None, **given: Any) -> Tensor:
         """As TiTok's, with captions. Raises InputError for one that is too long, whether the encoder reads it or not."""
-        if self.reads["encoder"]:
+        if getattr(self.encoder, "text", None):
             given["text"] = self.features(text, len(media))
         elif not (text is None or isinstance(text, Tensor)):
             self.text_encoder.ids([caption for caption in text if caption])
@@ -49,7 +46,7 @@ class TATiTok(TiTok):
 
     def decode_latents(self, latents: Tensor, text: Sequence[str] | Tensor | None = None, **how: Any) -> Tensor:
         """Latents (B, positions, D) and captions -> pixels (B, 3, S, S), unbounded."""
-        if self.reads["decoder"]:
+        if getattr(self.decoder, "text", None):
             how["text"] = self.features(text, len(latents))
         return super().decode_latents(latents, **how)
 
