@@ -2,11 +2,13 @@
 
 from .alphabet import Alphabet
 from .patterns import CoarseFirst, Delay, Flatten, Nested, Parallel, Pattern, Rows, Scales, SemanticFirst
+from .vocabulary import Example, Vocabulary
 
 __all__ = [
     "Alphabet",
     "CoarseFirst",
     "Delay",
+    "Example",
     "Flatten",
     "Nested",
     "Parallel",
@@ -14,4 +16,5 @@ __all__ = [
     "Rows",
     "Scales",
     "SemanticFirst",
+    "Vocabulary",
 ]
