@@ -1,6 +1,7 @@
 """Tokens for language models: a vocabulary that text and tokenizers share, patterns, a grammar, acoustic pairs."""
 
 from .alphabet import Alphabet
+from .grammar import Grammar
 from .patterns import CoarseFirst, Delay, Flatten, Nested, Parallel, Pattern, Rows, Scales, SemanticFirst
 from .vocabulary import Example, Vocabulary
 
@@ -10,6 +11,7 @@ __all__ = [
     "Delay",
     "Example",
     "Flatten",
+    "Grammar",
     "Nested",
     "Parallel",
     "Pattern",
