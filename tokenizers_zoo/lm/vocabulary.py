@@ -208,7 +208,8 @@ class Vocabulary:
         """Gives a Hugging Face tokenizer the named tokens, and a causal model rows for all ids. Both are changed in place.
 
         tokenizer: None where there is no text. codecs: by part, the tokenizer whose codebook vectors the new rows follow; rows of
-        the others are random. Old rows stay as they are. Raises TokenError for a tokenizer of another size.
+        the others are random. Old rows stay as they are, and all where both have been given theirs before. Raises TokenError for
+        a tokenizer of another size.
         """
         if tokenizer is not None:
             names, known = self.names, len(tokenizer)
@@ -216,6 +217,8 @@ class Vocabulary:
                 tokenizer.add_tokens(names, special_tokens=True)
             if tokenizer.convert_tokens_to_ids(names) != list(range(self.text, self.text + len(names))):
                 raise TokenError(f"this vocabulary is for a tokenizer of {self.text} ids, this has {known}: give len(tokenizer)")
+            if known > self.text and len(model.get_input_embeddings().weight) >= self.size:
+                return
         lanes: list[tuple[int, Tensor]] = []
         for name, codec in (codecs or {}).items():
             part, alphabet = self._part(name), self._part(name).pattern.alphabet
