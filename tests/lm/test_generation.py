@@ -8,6 +8,7 @@ from lm_examples import SPECS, built, tokens
 from token_examples import SPEECH
 
 import tokenizers_zoo as tz
+from tokenizers_zoo import lm
 from tokenizers_zoo.lm import Alphabet, Delay, Flatten, Grammar, Vocabulary
 
 transformers = pytest.importorskip("transformers")
@@ -175,3 +176,19 @@ def test_beams_and_the_other_form_of_the_grammar() -> None:
     other = model.generate(v.prompt([], "own"), prefix_allowed_tokens_fn=allowed, num_beams=3, **how)
     assert torch.equal(by_beams, other)
     assert int(v.split(by_beams[0])[0].lengths[0]) in (1, 2, 3)
+
+
+def test_the_block_in_the_docstring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It trains, samples, decodes and saves, as it stands."""
+    monkeypatch.chdir(tmp_path)
+    for thing in (words(), model_of(TEXT)):
+        thing.save_pretrained(tmp_path)
+    sounds = [tz.Audio(torch.rand(1, 1, 16000 // (3 + i)) - 0.5, 16000) for i in range(2)]
+    names = {"tz": tz, "torch": torch, "folder": str(tmp_path), "pairs": list(zip(["w1 w2", "w3"], sounds, strict=True))}
+    names |= {name: getattr(transformers, name) for name in ("AutoTokenizer", "AutoModelForCausalLM")}
+    names |= {name: getattr(lm, name) for name in lm.__all__}
+    block = [line[4:] for line in (lm.__doc__ or "").splitlines() if line.startswith("    ")]
+    assert 10 < len(block) <= 15
+    exec("\n".join(block).replace("most=100", "most=5"), names)
+    assert (tmp_path / "hello.wav").stat().st_size > 44
+    assert int(names["speech"].lengths[0]) in range(1, 6)

@@ -1,4 +1,23 @@
-"""Tokens for language models: a vocabulary that text and tokenizers share, patterns, a grammar, byte pair encoding."""
+"""Tokens for language models: a vocabulary that text and tokenizers share, patterns, a grammar, byte pair encoding.
+
+A model that speaks, with `folder` of any causal language model and `pairs` of text and sound:
+
+    codec = tz.load("dm-codec-tiny")
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    vocabulary = Vocabulary(len(tokenizer), {"speech": Delay(codec.spec)})
+    vocabulary.add_to(tokenizer, model, {"speech": codec})
+    examples = [vocabulary.sequence([tokenizer(text).input_ids, codec.encode(sound)]) for text, sound in pairs]
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-4)
+    for batch in torch.utils.data.DataLoader(examples, 8, shuffle=True, collate_fn=vocabulary.collate):
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    grammar, end = Grammar(vocabulary, most=100), vocabulary.parts["speech"].end
+    prompt = vocabulary.prompt([tokenizer("hello").input_ids], "speech")
+    ids = model.generate(prompt, logits_processor=[grammar], eos_token_id=end, max_new_tokens=grammar.ids("speech"))
+    text, speech = vocabulary.split(ids[0])
+    codec.decode(speech).save("hello.wav")
+"""
 
 from .alphabet import Alphabet
 from .compress import AcousticBPE
