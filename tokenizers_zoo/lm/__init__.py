@@ -12,11 +12,11 @@ A model that speaks, with `folder` of any causal language model and `pairs` of t
         model(**batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    grammar, end = Grammar(vocabulary, most=100), vocabulary.parts["speech"].end
+    grammar = Grammar(vocabulary, most=100)
+    how = {"do_sample": True, "eos_token_id": vocabulary.parts["speech"].end, "max_new_tokens": grammar.ids("speech")}
     prompt = vocabulary.prompt([tokenizer("hello").input_ids], "speech")
-    ids = model.generate(prompt, logits_processor=[grammar], eos_token_id=end, max_new_tokens=grammar.ids("speech"))
-    text, speech = vocabulary.split(ids[0])
-    codec.decode(speech).save("hello.wav")
+    ids = model.generate(prompt, logits_processor=[grammar], **how)
+    codec.decode(vocabulary.split(ids[0])[1]).save("hello.wav")
 """
 
 from .alphabet import Alphabet
