@@ -22,7 +22,7 @@ def rhythm(length: int = 60) -> Tokens:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_there_and_back(data: st.DataObject) -> None:
     pattern = data.draw(st.sampled_from([CODES, CoarseFirst(CODES.spec)]))
     corpus = [tokens(CODES.spec, [40, 40]), rhythm()]

@@ -99,8 +99,8 @@ def test_new_rows_are_like_old_ones(name: str, tied: bool, kind: str) -> None:
         assert 0.5 < spread[0] / spread[1] < 2
         assert len(new.bfloat16().unique(dim=0)) == len(new)
         logits = [state @ part.T for part in (new, old)]
-        assert logits[0].std(1).mean() < 1.1 * logits[1].std(1).mean()
-        assert logits[0].std(1).mean() > 0.5 * logits[1].std(1).mean()
+        assert 0.5 < logits[0].std(1).mean() / logits[1].std(1).mean() < 0.95
+        assert logits[0].max() < logits[1].max()
         half = state.bfloat16() @ new.bfloat16().T
         assert len(half[0].unique()) > len(new) / 20
 
@@ -140,7 +140,7 @@ def test_tokenizer_model_and_vocabulary_are_saved_together(tmp_path: Path, named
     v.save(tmp_path)
     again = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert again.convert_tokens_to_ids(v.names) == list(range(TEXT, TEXT + len(v.names)))
-    assert again("w3 <|speech|>").input_ids == [3, v.parts["speech"].begin]
+    assert again("w3 <|speech:begin|>").input_ids == [3, v.parts["speech"].begin]
     assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path).config.vocab_size == v.size
     clip = tokens(SPEECH, [3])
     example = v.sequence([again("w3").input_ids, clip])
@@ -156,7 +156,7 @@ def test_a_model_with_rows_to_spare_keeps_them() -> None:
 
 def test_what_does_not_belong_together() -> None:
     v = Vocabulary(TEXT, {"speech": SPEECH})
-    with pytest.raises(tz.TokenError, match="tokenizer of 300 ids, this has 299"):
+    with pytest.raises(tz.TokenError, match=r"tokenizer of 300 ids, .* this has 299"):
         v.add_to(words(299), model_of(TEXT))
     with pytest.raises(tz.TokenError, match="the model has 20 rows"):
         v.add_to(None, model_of(20))

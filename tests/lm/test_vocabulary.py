@@ -116,7 +116,10 @@ def test_what_cannot_be(call, why: str) -> None:
 
 def test_names() -> None:
     v = Vocabulary(TEXT, {"a": SPEECH.select([2]), "b": Flatten(Alphabet(SPECS["bits"], shared=True))}, named=True)
-    assert v.names[:7] == ["<|pad|>", "<|mask|>", "<|begin|>", "<|end|>", "<|a|>", "<|/a|>", "<|a:mark|>"]
+    assert v.names[:7] == [
+        *("<|zoo:pad|>", "<|zoo:mask|>", "<|zoo:begin|>", "<|zoo:end|>"),
+        *("<|a:begin|>", "<|a:end|>", "<|a:mark|>"),
+    ]
     assert v.names[10:] == ["<|a:0:0|>", "<|a:0:1|>", "<|b:0|>", "<|b:1|>"]
     assert TEXT + len(v.names) == v.size
 

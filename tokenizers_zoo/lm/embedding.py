@@ -1,7 +1,7 @@
 """Rows of a language model's embeddings for new ids.
 
 Left to themselves, libraries give all new rows the mean of the old ones with next to no spread: thousands of copies, in bfloat16
-exact ones. Here a new row is the old rows' mean and a step as long as theirs, in a direction of its own: that of the code's
+exact ones. Here a new row is the old rows' mean and a step of nearly their length, in a direction of its own: that of the code's
 vector in its codebook through a random projection, of the lane, and a little chance. Codes that sound alike start out alike.
 """
 
@@ -16,6 +16,7 @@ from ..tokenizer import Tokenizer
 from .alphabet import Alphabet
 
 LANE, CHANCE = 0.5, 0.25  # lengths, beside a codebook vector's of 1
+STEP = 0.8  # of the old rows' spread: thousands of new ids have larger extremes, and must not be what is said first
 
 
 @torch.no_grad()
@@ -33,7 +34,7 @@ def enlarge(model: Any, text: int, size: int, lanes: Iterable[tuple[int, Tensor]
     layers = (model.get_input_embeddings(), model.get_output_embeddings())
     for layer in {id(layer.weight): layer for layer in layers if layer is not None}.values():
         known = layer.weight[: text or rows].float().cpu()
-        new = known.mean(0) + known.std(0) * _directions(size - text, layer.weight.shape[1], text, lanes, generator)
+        new = known.mean(0) + STEP * known.std(0) * _directions(size - text, layer.weight.shape[1], text, lanes, generator)
         layer.weight[text:size] = new.to(layer.weight)
         if getattr(layer, "bias", None) is not None:
             layer.bias[text:size] = layer.bias[: text or rows].mean()

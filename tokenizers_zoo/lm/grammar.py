@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import TokenError
 from ..spec import is_integer
 from .patterns import Pattern
-from .vocabulary import Part, Vocabulary
+from .vocabulary import MARKERS, Part, Vocabulary
 
 FRAMES = 4096  # positions of an item at most, unless told
 
@@ -65,7 +65,7 @@ class Grammar:
         """The row of the table for each sequence, (B,)."""
         index = torch.arange(ids.shape[1], device=ids.device)
         first = self.parts[0].begin
-        marker = (ids >= first) & (ids < first + 3 * len(self.parts)) & ((ids - first) % 3 < 2)  # all begins and ends
+        marker = (ids >= first) & (ids < first + len(MARKERS) * len(self.parts)) & ((ids - first) % len(MARKERS) < 2)
         last = index.where(marker, -1).amax(1) if ids.shape[1] else index.new_full((len(ids),), -1)
         opened = ids.gather(1, last.clamp(min=0)[:, None])[:, 0] if ids.shape[1] else last
         states = torch.zeros_like(last)
@@ -77,14 +77,14 @@ class Grammar:
 
     def _within(self, i: int, ids: Tensor, start: Tensor) -> Tensor:
         """For rows within part i that begin after `start`: a kind, or lanes + 2 + lane where the item may also end."""
-        part, (kind, position, closes) = self.parts[i], (t.to(ids.device) for t in self._open[i])
-        pattern = part.pattern
-        lanes, longest = pattern.lanes, torch.tensor(self.most[i], device=ids.device)
+        self._open[i] = _Open(*(table.to(ids.device) for table in self._open[i]))  # moves once
+        part, (kind, position, closes) = self.parts[i], self._open[i]
+        lanes, pattern = part.pattern.lanes, part.pattern
         offset = torch.arange(ids.shape[1], device=ids.device) - start[:, None] - 1  # (B, S): place within the item
         here = offset.clamp(0, len(kind) - 1)
         marks = (ids == part.mark) & (offset >= 0) & (kind[here] < lanes)
         ended, first = marks.any(1), marks.int().argmax(1, keepdim=True)
-        length = torch.where(ended, position[here.gather(1, first)[:, 0]], longest)
+        length = position[here.gather(1, first)[:, 0]].where(ended, self.most[i])
         place = ids.shape[1] - 1 - start
         now = pattern.slots(place, length)[0]
         may_end = ~ended & (place < len(kind)) & closes[place.clamp(max=len(kind) - 1)]

@@ -1,8 +1,8 @@
 """One range of ids for text and any number of tokenizers: no two things share an id.
 
 0 .. text - 1                     the text tokenizer's
-text .. text + 3                  <|pad|> <|mask|> <|begin|> <|end|>
-3 for each part                   <|speech|> begins it, <|/speech|> ends it, <|speech:mark|> is its pattern's mark
+text .. text + 3                  <|zoo:pad|> <|zoo:mask|> <|zoo:begin|> <|zoo:end|>
+3 for each part                   <|speech:begin|> <|speech:end|> and <|speech:mark|>, the mark of its pattern
 then the codes of each part       arithmetic: nothing is added to the text tokenizer for them
 """
 
@@ -27,7 +27,8 @@ from .patterns import Flatten, Pattern
 
 FILE = "token_vocabulary.json"  # beside a Hugging Face tokenizer's own files
 FORMAT = 1
-SPECIALS = ("pad", "mask", "begin", "end")
+SPECIALS = ("pad", "mask", "begin", "end")  # of the whole sequence
+MARKERS = ("begin", "end", "mark")  # of a part
 NAMED = 8192  # codes that may be tokens of the text tokenizer: loading it takes longer with each
 IGNORED = -100  # the label of what is not to be learned, to torch and to transformers
 
@@ -82,25 +83,25 @@ class Vocabulary:
     def __init__(self, text: int, parts: Mapping[str, Pattern | TokenSpec], named: bool = False):
         if not is_integer(text) or text < 0 or not parts:
             raise TokenError(f"a vocabulary needs the size of the text tokenizer, len(tokenizer), and parts; got {short(text)}")
-        if bad := [name for name in parts if not isinstance(name, str) or not name.isidentifier() or name in (*SPECIALS, "text")]:
-            raise TokenError(f"parts are named by a word such as speech, other than text, {', '.join(SPECIALS)}; got {bad[0]!r}")
+        if bad := [name for name in parts if not isinstance(name, str) or not name.isidentifier() or name in ("text", "zoo")]:
+            raise TokenError(f"parts are named by a word such as speech, other than text and zoo; got {bad[0]!r}")
         self.text, self.named = int(text), bool(named)
         self.pad, self.mask, self.begin, self.end = range(text, text + len(SPECIALS))
         self.parts: dict[str, Part] = {}
         marker = self.end + 1
-        self.size = marker + 3 * len(parts)
+        self.size = marker + len(MARKERS) * len(parts)
         for name, given in parts.items():
             pattern = given if isinstance(given, Pattern) else Flatten(given)
             self.parts[name] = Part(name, pattern, marker, self.size)
-            marker, self.size = marker + 3, self.size + pattern.alphabet.size
+            marker, self.size = marker + len(MARKERS), self.size + pattern.alphabet.size
         if named and self.size - marker > NAMED:
             raise TokenError(f"{self.size - marker} codes are too many to be named, {NAMED} at most; leave named out")
 
     @property
     def names(self) -> list[str]:
         """Names of the ids from `text` on that the text tokenizer gets."""
-        markers = [mark for name in self.parts for mark in (f"<|{name}|>", f"<|/{name}|>", f"<|{name}:mark|>")]
-        return [*(f"<|{name}|>" for name in SPECIALS), *markers, *(self._code_names() if self.named else ())]
+        markers = [f"<|{name}:{marker}|>" for name in self.parts for marker in MARKERS]
+        return [*(f"<|zoo:{name}|>" for name in SPECIALS), *markers, *(self._code_names() if self.named else ())]
 
     def _code_names(self) -> Iterator[str]:
         for name, part in self.parts.items():
@@ -125,7 +126,10 @@ class Vocabulary:
         return Example(ids, labels)
 
     def prompt(self, pieces: Sequence[Sequence[int] | Tensor | Tokens], part: str) -> Tensor:
-        """The beginning of a sequence that a model is to go on with codes of `part`, int64 (1, S)."""
+        """The beginning of a sequence that a model is to go on with codes of `part`, int64 (1, S).
+
+        To have it go on with a clip, cut what `sequence` makes of that before its end.
+        """
         opened = torch.tensor([self._part(part).begin])
         return torch.cat([torch.tensor([self.begin]), *(ids for ids, _ in self._written(pieces, ())), opened])[None]
 
@@ -216,7 +220,10 @@ class Vocabulary:
             if known == self.text:
                 tokenizer.add_tokens(names, special_tokens=True)
             if tokenizer.convert_tokens_to_ids(names) != list(range(self.text, self.text + len(names))):
-                raise TokenError(f"this vocabulary is for a tokenizer of {self.text} ids, this has {known}: give len(tokenizer)")
+                raise TokenError(
+                    f"this vocabulary is for a tokenizer of {self.text} ids, none named like {names[0]}; this has {known}: "
+                    f"Vocabulary(len(tokenizer), ...) fits it"
+                )
             if known > self.text and len(model.get_input_embeddings().weight) >= self.size:
                 return
         lanes: list[tuple[int, Tensor]] = []

@@ -61,9 +61,9 @@ class Pattern(ABC):
         self.mark, self.end = self.alphabet.size, self.alphabet.size + 1
         if why := self.refuses():
             raise TokenError(f"{type(self).__name__} does not arrange tokens of {self.spec.name}: {why}")
-        image = self.spec.modality == "image" and self.spec.positions
-        self.most = self.spec.positions if image and self.spec.positions else UNBOUNDED
-        self.lengths: Sequence[int] | None = (self.most,) if image else None
+        fixed = self.spec.positions if self.spec.modality == "image" else None
+        self.most = fixed or UNBOUNDED
+        self.lengths: Sequence[int] | None = (fixed,) if fixed else None
 
     def refuses(self) -> str:
         """Why this pattern is none for `self.spec`; "" where it is."""
@@ -103,7 +103,7 @@ class Pattern(ABC):
         rows = torch.nn.functional.pad(words, (0, 1)).flatten(1)  # a place to look at for an item of no positions
         ids = rows.gather(1, lane * (words.shape[-1] + 1) + position.clamp(min=0)) + offsets[lane]
         ids = ids.where(kind < self.lanes, kind + self.mark - self.lanes)
-        shape = (len(ids), -1, self.lanes) if self.stepwise and ids.numel() else ids.shape
+        shape = (len(ids), ids.shape[1] // self.lanes, self.lanes) if self.stepwise else ids.shape
         return Arranged(ids.view(shape), (kind <= self.lanes).view(shape), position.view(shape))
 
     def invert(self, ids: Tensor, text: Sequence[str] | None = None, **conditions: Tensor) -> Tokens:
