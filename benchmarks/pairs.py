@@ -2,7 +2,7 @@
 
 The first --codebooks codebooks of NAME, flattened: codes of the training files, then ids an item of the held-out ones (every
 tenth file) by vocabularies of a growing size. The bound is what no vocabulary of that size can pass if frames were drawn each for
-itself: log2(size) bits an id, over the entropy of a held-out frame. With codec-bpe on the path (pip install --no-deps --target),
+itself: log2(size) bits an id, over the entropy of all frames. With codec-bpe on the path (pip install --no-deps --target),
 its trainer's ids on the same items beside ours; both sizes count codes, not special tokens.
 """
 

@@ -23,6 +23,7 @@ from tokenizers_zoo.lm.patterns import (
     from_json,
     to_json,
 )
+from tokenizers_zoo.quantizers import FSQ
 
 CASES = cases()
 
@@ -205,7 +206,18 @@ def test_lanes_of_an_alphabet() -> None:
     assert digits.words(code).flatten().tolist() == [1, 2, 1]
 
 
-@pytest.mark.parametrize("how", [{"digits": (5, 5)}, {"most": 1}, {"most": 64, "digits": (5, 4, 3)}])
+def test_digits_are_those_of_finite_scalar_quantization() -> None:
+    """The digit of a dimension is the place of its value among the levels."""
+    codes = torch.arange(60)[None, None]
+    values = FSQ([5, 4, 3]).decode(codes)[0].T
+    places = torch.stack([row.unique(return_inverse=True)[1] for row in values])
+    assert torch.equal(Alphabet(SPECS["fsq"], digits=(5, 4, 3)).words(codes)[0], places)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"digits": d} for d in ((5, 5), (-5, -12), (60, 1))] + [{"most": 1}, {"most": 64, "digits": (5, 4, 3)}],
+)
 def test_alphabets_that_cannot_be(how: dict) -> None:
     with pytest.raises(TokenError):
         Alphabet(SPECS["fsq"], **how)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import accumulate, groupby
+from reprlib import repr as short
 from typing import Any
 
 import torch
@@ -30,21 +31,20 @@ class Alphabet:
 
     def __init__(self, spec: TokenSpec, most: int | None = None, digits: Sequence[int] = (), shared: bool = False):
         self.spec, self.most, self.digits, self.shared = spec, most, tuple(digits), bool(shared)
-        if (most is not None and not (is_integer(most) and most >= 2)) or (most and digits):
+        if most is not None and (digits or not is_integer(most) or most < 2):
             raise TokenError(f"most is a number of ids from 2, and not given together with digits; got {most} and {digits}")
-        if digits and any(math.prod(digits) != size for size in spec.codebook_sizes):
-            raise TokenError(f"the digits {self.digits} make {math.prod(digits)} codes, {spec.name} has {spec.codebook_sizes}")
-        self.runs = [(role, len(list(run))) for role, run in groupby(spec.roles)]  # codebooks next to each other, of one role
-        lanes = [(role, size) for role, own in self._runs(spec.codebook_sizes) for size in self._lanes(own)]
+        whole = all(is_integer(n) and n >= 2 for n in digits) and {math.prod(digits)} == set(spec.codebook_sizes)
+        if digits and not whole:
+            raise TokenError(f"the digits {self.digits} do not make up codebooks of {short(spec.codebook_sizes)} entries")
+        books = groupby(zip(spec.roles, spec.codebook_sizes, strict=True), key=lambda book: book[0])
+        runs = [(role, [size for _, size in run]) for role, run in books]  # codebooks of one role, next to each other
+        self._runs = [sizes for _, sizes in runs]
+        lanes = [(role, size) for role, sizes in runs for size in self._lanes(sizes)]
         self.roles, self.sizes = (tuple(column) for column in zip(*lanes, strict=True))
         self.size = max(self.sizes) if shared else sum(self.sizes)
         self.offsets = tuple(0 for _ in lanes) if shared else tuple(accumulate((0, *self.sizes[:-1])))
         if self.size > LARGEST:
             raise TokenError(f"{spec.name} would have {self.size} ids; give the levels of its codes as digits")
-
-    def _runs(self, rows: Sequence[Any]) -> list[tuple[str, Any]]:
-        ends = list(accumulate(count for _, count in self.runs))
-        return [(role, rows[end - count : end]) for (role, count), end in zip(self.runs, ends, strict=True)]
 
     def _lanes(self, sizes: Sequence[int]) -> list[int]:
         """Sizes of the lanes of a run of codebooks."""
@@ -54,24 +54,24 @@ class Alphabet:
 
     def words(self, codes: Tensor) -> Tensor:
         """Codes, int64 (B, K, T) -> words, int64 (B, L, T)."""
-        if self.digits:
-            return torch.cat([_flipped(grouping.to_codes, code[:, None], self.digits) for code in codes.unbind(1)], dim=1)
+        if self.digits:  # of which `grouping` has the last count fastest
+            size, levels = math.prod(self.digits), self.digits[::-1]
+            return torch.cat([grouping.to_codes(code, levels, size).flip(1) for code in codes.split(1, dim=1)], dim=1)
         if not self.most:
             return codes
-        rows = codes.split([count for _, count in self.runs], dim=1)
-        sizes = [own for _, own in self._runs(self.spec.codebook_sizes)]
-        return torch.cat([grouping.to_ids(row, own, self.most) for row, own in zip(rows, sizes, strict=True)], dim=1)
+        rows = codes.split([len(sizes) for sizes in self._runs], dim=1)
+        return torch.cat([grouping.to_ids(row, own, self.most) for row, own in zip(rows, self._runs, strict=True)], dim=1)
 
     def codes(self, words: Tensor) -> Tensor:
         """The reverse: words (B, L, T) -> codes (B, K, T)."""
         if self.digits:
-            pieces = words.split(len(self.digits), dim=1)
-            return torch.cat([_flipped(grouping.to_ids, piece, self.digits) for piece in pieces], dim=1)
+            size, levels = math.prod(self.digits), self.digits[::-1]
+            pieces = words.split(len(levels), dim=1)
+            return torch.cat([grouping.to_ids(piece.flip(1), levels, size) for piece in pieces], dim=1)
         if not self.most:
             return words
-        sizes = [own for _, own in self._runs(self.spec.codebook_sizes)]
-        rows = words.split([len(self._lanes(own)) for own in sizes], dim=1)
-        return torch.cat([grouping.to_codes(row, own, self.most) for row, own in zip(rows, sizes, strict=True)], dim=1)
+        rows = words.split([len(self._lanes(sizes)) for sizes in self._runs], dim=1)
+        return torch.cat([grouping.to_codes(row, own, self.most) for row, own in zip(rows, self._runs, strict=True)], dim=1)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -81,10 +81,3 @@ class Alphabet:
     def from_json(cls, data: dict[str, Any]) -> "Alphabet":
         """Inverse of `to_json`."""
         return cls(TokenSpec.from_json(data["spec"]), data["most"], data["digits"], data["shared"])
-
-
-def _flipped(turn: Any, values: Tensor, digits: Sequence[int]) -> Tensor:
-    """`turn` of grouping with digits of which the first counts fastest: there it is the last."""
-    flipped = values if turn is grouping.to_codes else values.flip(1)
-    result = turn(flipped, digits[::-1], math.prod(digits))
-    return result.flip(1) if turn is grouping.to_codes else result
