@@ -183,8 +183,8 @@ class Vocabulary:
             start = int(found[0]) if len(found) else len(rest)
             text = rest[:start]
             text = text[(text < self.pad) | (text > self.end)]
-            if len(text) and int(text.max()) >= self.text:
-                raise TokenError(f"id {int(text.max())} stands outside of its part: that begins with one of {list(begins)}")
+            if wrong := [i for i in text.tolist() if not 0 <= i < self.text]:
+                raise TokenError(f"id {wrong[0]} stands outside of its part: parts begin with one of {list(begins)}")
             if len(text):
                 pieces.append(text.tolist())
             if start == len(rest):
@@ -195,6 +195,8 @@ class Vocabulary:
             inner = part.local(rest[start + 1 : stop])
             pieces.append(part.pattern.invert(inner[None], **next(beside, {})))
             rest, openings = rest[stop + 1 :], openings[stop + 1 :]
+        if next(beside, None) is not None:
+            raise TokenError(f"conditions are given for {len(conditions)} parts, these ids have fewer")
         return pieces
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
