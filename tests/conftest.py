@@ -1,5 +1,6 @@
 """Shared fixtures: small builds of every variant, real media, one thread of randomness."""
 
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 import tokenizers_zoo as tz
 from tokenizers_zoo import zoo
+from tokenizers_zoo.assembly import overridden
 from tokenizers_zoo.quantizers import EMAVectorQuantizer
 
 DATA = Path(__file__).parent / "data"
@@ -82,6 +84,15 @@ def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
         elif isinstance(value, dict):
             cuts |= _cuts(value.get("init_args", {}), f"{prefix}{key}.")
     return cuts
+
+
+def once(names: list[str]) -> list[str]:
+    """Names, without those that are one of the same system when both are cut: other sizes or weights of one network."""
+    first: dict[str, str] = {}
+    for name in names:
+        config = assembly(name)
+        first.setdefault(f"{name.split('-')[0]} {json.dumps(overridden(config, _cuts(config['init_args'])))}", name)
+    return list(first.values())
 
 
 def fill_codebooks(tokenizer: tz.Tokenizer) -> None:

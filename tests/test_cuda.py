@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import is_discrete, media, small
+from conftest import is_discrete, media, once, small
 from discriminators.test_discriminators import CASES as DISCRIMINATORS
 from pretended import pretended_cuda, stand_in
 from torch import nn
@@ -27,7 +27,7 @@ from tokenizers_zoo.teachers.whisper import WhisperEncoder
 from tokenizers_zoo.trainers.cli import classes
 
 WAVE, IMAGE, SERIES = (2, 1, 16_000), (2, 3, 64, 64), (2, 50, 16)
-NAMES = tz.list_tokenizers()
+NAMES = once(tz.list_tokenizers())
 ENCODED = {"tokens.py:_check_codes": 1}  # a batch
 DECODED = {  # a batch; tokens are checked as they come, and again on the device
     "audio": {"tokens.py:_check_codes": 2, "tokens.py:_check_conditions": 2, "audio.py:_decode": 2},

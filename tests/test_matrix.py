@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FIXTURES, is_discrete, media, small
+from conftest import FIXTURES, is_discrete, media, once, small
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.weights import plain_state
 
-NAMES = [*tz.list_tokenizers(), *FIXTURES]
+NAMES = [*once(tz.list_tokenizers()), *FIXTURES]
 DISCRETE = [name for name in NAMES if is_discrete(name)]
 AUDIO = [name for name in DISCRETE if small(name).spec.modality == "audio"]
 IMAGE = [name for name in DISCRETE if small(name).spec.modality == "image"]

@@ -149,6 +149,8 @@ def test_wrong_options_are_refused() -> None:
     ):
         with pytest.raises(tz.InputError, match=message):
             tokenizer.decode(tokens, **wrong)
+    with pytest.raises(tz.InputError, match=r"give noise=\(1, 16, 32, 32\)"):
+        tokenizer.decode_latents(torch.zeros(1, 8, 6))
     for count in (0, -1):
         with pytest.raises(tz.TokenError, match="1"):
             tokens.prefix(count)

@@ -158,7 +158,10 @@ class FlowDecoder(ImageDecoder):
             found, _ = self.run(sample, [m[step : step + 1] for m in modulations], *conditions)
             return found[0] if weight == 1 else guide(found[0], found[1], weight)
 
-        assert noise is not None  # the tokenizer draws it
+        if noise is None:
+            raise InputError(
+                f"a flow starts from noise: give noise={(len(latents), *self.noise_shape)}, or decode, which draws it"
+            )
         sample = euler(velocity, noise, count)
         return sample if condition.sketch is None else condition.sketch + self.spread * sample
 
