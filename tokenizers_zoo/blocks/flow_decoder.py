@@ -159,9 +159,8 @@ class FlowDecoder(ImageDecoder):
             return found[0] if weight == 1 else guide(found[0], found[1], weight)
 
         if noise is None:
-            raise InputError(
-                f"a flow starts from noise: give noise={(len(latents), *self.noise_shape)}, or decode, which draws it"
-            )
+            shape = (len(latents), *(self.noise_shape or ()))
+            raise InputError(f"a flow starts from noise: give noise={shape}, or use decode, which draws it")
         sample = euler(velocity, noise, count)
         return sample if condition.sketch is None else condition.sketch + self.spread * sample
 

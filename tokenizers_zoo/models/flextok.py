@@ -50,7 +50,7 @@ class FlexTok(ImageTokenizer):
             }
         )
         agree({"encoder.stride": encoder.stride, "decoder.stride": decoder.stride, "the map's stride": stride})
-        agree({"decoder.width": decoder.patches.proj.out_features, "projector.width": projector and projector.width})
+        agree({"decoder.width": decoder.patches.proj.out_features, "projector.width": projector.width if projector else None})
         self.autoencoder = autoencoder.requires_grad_(False) if autoencoder else None
         self.flow, self.nested, self.null_rate = flow or RectifiedFlow(), nested, null_rate
         self.projector, self.layer = projector, layer
