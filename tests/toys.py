@@ -41,7 +41,8 @@ class TwoLayers(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         generator = torch.Generator().manual_seed(6)
-        self.table, self.mix = (torch.randn(n, dim, generator=generator) for n in (128, dim))
+        for name, rows in (("table", 128), ("mix", dim)):
+            self.register_buffer(name, torch.randn(rows, dim, generator=generator))
 
     def forward(self, input_ids: Tensor) -> SimpleNamespace:
         """(B, L) -> (B, L, dim), as models of transformers give it."""
