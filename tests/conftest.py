@@ -61,8 +61,8 @@ def small(name: str) -> tz.Tokenizer:
 
 
 def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
-    """Overrides that leave every kind of block in place: depth 2, width 96, 4 filters, 2 steps, narrow convolutions on pixels, a
-    text encoder of two layers.
+    """Overrides that leave every kind of block in place: depth 2, width 96, 4 filters, 2 steps, 64 positions, narrow convolutions on
+    pixels, a text encoder of two layers.
     """
     cuts: dict[str, object] = {}
     for key, value in args.items():
@@ -72,6 +72,8 @@ def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
             cuts |= {prefix + key: [1] * len(value), prefix + "width": 128, prefix + "heads": 2}
         elif key == "width" and value >= 512 and "depths" not in args:
             cuts[prefix + key] = 96  # whatever the number of heads
+        elif key == "positions" and value > 64:
+            cuts[prefix + key] = 64
         elif key == "filters":
             cuts[prefix + key] = 4
         elif isinstance(value, dict) and value["class_path"] in ("VQGANDecoder", "KLAutoencoder"):

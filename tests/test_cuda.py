@@ -14,6 +14,7 @@ from trainers.models import classifier, speech_model
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.losses.adversarial import FeatureMatching, Hinge, LeastSquares, LeCam
+from tokenizers_zoo.losses.alignment import FeatureAlignment
 from tokenizers_zoo.losses.distillation import CombinedDistillation, DAxisDistillation, PooledDistillation, TAxisDistillation
 from tokenizers_zoo.losses.dists import DISTS
 from tokenizers_zoo.losses.latent import KLDivergence, ProxyCodeLoss
@@ -23,6 +24,7 @@ from tokenizers_zoo.losses.resynthesis import ResynthesisDistillation
 from tokenizers_zoo.losses.spectral import DACMelLoss, LogMel, MultiScaleMelLoss, MultiScaleSTFTLoss, STOILoss
 from tokenizers_zoo.losses.waveform import WaveformCosine
 from tokenizers_zoo.teachers.proxy import ProxyTeacher
+from tokenizers_zoo.teachers.vision import VisionTeacher
 from tokenizers_zoo.teachers.whisper import WhisperEncoder
 from tokenizers_zoo.trainers.cli import classes
 
@@ -75,6 +77,10 @@ LOSSES: dict[str, tuple[Callable[[Path], nn.Module], list[tuple[int, ...]]]] = {
     "DACMelLoss": (lambda _: DACMelLoss(16_000, [512], [40]), [WAVE, WAVE]),
     "DAxisDistillation": (lambda _: DAxisDistillation(), [SERIES, SERIES]),
     "DISTS": (lambda _: DISTS(random=True), [IMAGE, IMAGE]),
+    "FeatureAlignment": (
+        lambda folder: FeatureAlignment(VisionTeacher(timm(folder), "network.blocks.4")),
+        [(2, 112, 4, 4), IMAGE],
+    ),
     "FeatureDistance": (
         lambda folder: FeatureDistance(timm(folder), ["network.blocks.0", "network.blocks.4"]),
         [IMAGE, IMAGE],

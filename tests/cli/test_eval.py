@@ -124,7 +124,9 @@ def test_the_same_numbers_in_any_batches_and_after_a_stop(tmp_path: Path) -> Non
 def test_the_batch_is_as_large_as_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     encode = tz.ImageTokenizer.encode
-    monkeypatch.setattr(tz.ImageTokenizer, "encode", lambda self, media: (sizes.append(len(media)), encode(self, media))[1])
+    monkeypatch.setattr(
+        tz.ImageTokenizer, "encode", lambda self, media, **given: (sizes.append(len(media)), encode(self, media, **given))[1]
+    )
     assert run(tmp_path, "titok-tiny", "--data", DATA) == 0
     assert run(tmp_path, "titok-tiny", "--data", DATA, "--batch-size", "2", "-o", tmp_path / "two") == 0
     assert sizes == [3, 2, 1]

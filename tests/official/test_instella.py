@@ -83,7 +83,11 @@ def test_bits_are_those_of_the_published_table(bits: int, tmp_path: Path) -> Non
     assert tokenizer.spec.codebook_sizes == (2,) * bits
     tokens = tokenizer.encode(media(tokenizer), size=256)
     tokenizer.save_pretrained(tmp_path)
-    assert tz.load(tmp_path).encode(media(tokenizer), size=256).codes.shape == tokens.codes.shape == (1, bits, 128)
+    assert (
+        tz.load(tmp_path).encode(media(tokenizer), size=256).codes.shape
+        == tokens.codes.shape
+        == (1, bits, tokenizer.spec.positions)
+    )
 
 
 def test_other_states_are_refused() -> None:

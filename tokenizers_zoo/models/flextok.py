@@ -69,6 +69,7 @@ class FlexTok(ImageTokenizer):
 
     def encode_latents(self, media: Tensor, **given: Any) -> Tensor:
         """Images (B, 3, S, S) in [0, 1] -> registers before the quantizer, (B, positions, D)."""
+        self._trained_extent(media)
         return self.encoder(self.map(media), **given)
 
     @property
