@@ -61,8 +61,8 @@ def small(name: str) -> tz.Tokenizer:
 
 
 def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
-    """Overrides that leave every kind of block in place: depth 2, width 96, 4 filters, 2 steps, 64 positions, narrow convolutions on
-    pixels, a text encoder of two layers.
+    """Overrides that leave every kind of block in place: depth 2, width 96, 4 filters, 2 steps, 64 positions, narrow convolutions
+    on pixels, a text encoder of two layers.
     """
     cuts: dict[str, object] = {}
     for key, value in args.items():

@@ -231,7 +231,7 @@ def test_codebooks_out_of_order_and_wrong_counts() -> None:
     with pytest.raises(tz.TokenError, match="it needs its first ones"):
         codec.decode(tokens.codebooks("acoustic"))
     codes = images.encode(media(images))
-    with pytest.raises(tz.TokenError, match="84 positions"):
+    with pytest.raises(tz.TokenError, match=f"{images.spec.positions} positions"):
         images.decode(tz.Tokens(codes.codes[..., :63], codes.spec))
     with pytest.raises(tz.TokenError, match="titok-tiny"):
         codec.decode(codes)
