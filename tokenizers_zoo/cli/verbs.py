@@ -62,8 +62,9 @@ def list_(args: argparse.Namespace) -> int:
     names = zoo.list_tokenizers(args.pattern)
     if not names:
         raise InputError(f"no tokenizer matches {args.pattern!r}; `tokenizers-zoo list` shows all")
+    longest = max(map(len, names))
     for name in names:
-        print(f"{name:18} {_weights(name):9} {zoo.describe(name)}")
+        print(f"{name:{longest}} {_weights(name):9} {zoo.describe(name)}")
     return 0
 
 
