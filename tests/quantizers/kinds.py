@@ -8,6 +8,7 @@ from tokenizers_zoo.quantizers import (
     FSQ,
     BernoulliQuantizer,
     BinaryQuantizer,
+    DimensionWiseQuantizer,
     EMAVectorQuantizer,
     FactorizedVectorQuantizer,
     GroupedQuantizer,
@@ -47,6 +48,7 @@ KINDS: dict[str, Callable[[], Quantizer]] = {
     "fsq 2 alone": lambda: FSQ([2, 2, 2]),
     "lfq": lambda: BinaryQuantizer(10),
     "bsq": lambda: BinaryQuantizer(10, spherical=True),
+    "dimension-wise": lambda: DimensionWiseQuantizer(8, 16),
     "bernoulli": lambda: BernoulliQuantizer(16, 24),
 }
 

@@ -2,6 +2,7 @@
 
 from .base import Quantized, Quantizer
 from .binary import BernoulliQuantizer, BinaryQuantizer
+from .dimension_wise import DimensionWiseQuantizer
 from .grouped import GroupedQuantizer, SplitQuantizer
 from .projected import ProjectedQuantizer
 from .residual import ResidualQuantizer
@@ -12,6 +13,7 @@ __all__ = [
     "FSQ",
     "BernoulliQuantizer",
     "BinaryQuantizer",
+    "DimensionWiseQuantizer",
     "EMAVectorQuantizer",
     "FactorizedVectorQuantizer",
     "GroupedQuantizer",
