@@ -15,6 +15,7 @@ from tokenizers_zoo.quantizers import (
     ProjectedQuantizer,
     Quantizer,
     ResidualQuantizer,
+    SharedIndexQuantizer,
     SplitQuantizer,
     VectorQuantizer,
 )
@@ -49,6 +50,8 @@ KINDS: dict[str, Callable[[], Quantizer]] = {
     "lfq": lambda: BinaryQuantizer(10),
     "bsq": lambda: BinaryQuantizer(10, spherical=True),
     "dimension-wise": lambda: DimensionWiseQuantizer(8, 16),
+    "shared index": lambda: SharedIndexQuantizer(64, 6, 4),
+    "shared index entropy": lambda: SharedIndexQuantizer(64, 6, 4, pixel_weight=0.5, temperature=0.1),
     "bernoulli": lambda: BernoulliQuantizer(16, 24),
 }
 

@@ -7,6 +7,7 @@ from .grouped import GroupedQuantizer, SplitQuantizer
 from .projected import ProjectedQuantizer
 from .residual import ResidualQuantizer
 from .scalar import FSQ
+from .shared_index import SharedIndexQuantizer
 from .vector import EMAVectorQuantizer, FactorizedVectorQuantizer, VectorQuantizer
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Quantized",
     "Quantizer",
     "ResidualQuantizer",
+    "SharedIndexQuantizer",
     "SplitQuantizer",
     "VectorQuantizer",
 ]
