@@ -4,6 +4,7 @@ from .base import Quantized, Quantizer
 from .binary import BernoulliQuantizer, BinaryQuantizer
 from .dimension_wise import DimensionWiseQuantizer
 from .grouped import GroupedQuantizer, SplitQuantizer
+from .multiscale import MultiScaleQuantizer
 from .projected import ProjectedQuantizer
 from .residual import ResidualQuantizer
 from .scalar import FSQ
@@ -18,6 +19,7 @@ __all__ = [
     "EMAVectorQuantizer",
     "FactorizedVectorQuantizer",
     "GroupedQuantizer",
+    "MultiScaleQuantizer",
     "ProjectedQuantizer",
     "Quantized",
     "Quantizer",
