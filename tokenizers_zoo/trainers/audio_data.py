@@ -67,9 +67,8 @@ def measure(row: Row) -> float:
 class AudioData(MediaData):
     """Crops of `seconds`, every instant of the corpus equally likely, a clip's first and last as its middle.
 
-    To that end a crop that reaches a clip's end goes on with its beginning. Silence in its place, a sixth of all that is heard at
-    1 s of clips of 4 s, cost dm-codec-tiny 3 % of its validation loss after 200 steps. Shorter clips are always whole and end in
-    silence.
+    To that end a crop that reaches a clip's end goes on with its beginning: silence in its place would be a good part of what a
+    network hears of short clips, and take codes. Shorter clips are always whole and end in silence.
 
     data: manifest or folder. sample_rate: Hz; other rates are resampled. loudness: dBFS (root mean square) that each crop is
     brought to, None leaves it. gain: each crop is made up to this many dB softer or louder; a peak never exceeds 1. teachers:
