@@ -245,6 +245,17 @@ def test_losses_of_half_precision_runs_are_whole(tmp_path: Path) -> None:
     assert all(math.isfinite(value) for step in losses for value in step.values())
 
 
+@pytest.mark.parametrize("emulates", [True, False])
+def test_a_cpu_that_is_slow_in_half_precision_is_told_of(
+    emulates: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: not emulates)
+    for precision in ("bf16-mixed", "32-true"):
+        fit(module(), Photos(), 1, tmp_path, precision=precision)
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("tokenizers_zoo")]
+    assert told == ["this CPU has no bfloat16 arithmetic: --trainer.precision 32-true is several times as fast"] * emulates
+
+
 class Spoiled(nn.Module):
     """Infinite from the third call on."""
 
