@@ -18,6 +18,7 @@ from .errors import WeightsError
 from .files import atomic_path
 
 CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 1
+MODEL_TYPE = "tokenizers_zoo"  # by which transformers' Auto classes know a folder of ours
 
 
 def share(kind: str) -> Path:
@@ -72,7 +73,9 @@ def write_folder(
         save_file(tensors, temporary)
         digest = _sha256(temporary)
     with atomic_path(folder / CONFIG) as temporary:
-        temporary.write_text(json.dumps({"format": FORMAT, **config, "sha256": digest}, indent=2) + "\n")
+        temporary.write_text(
+            json.dumps({"format": FORMAT, "model_type": MODEL_TYPE, **config, "sha256": digest}, indent=2) + "\n"
+        )
 
 
 def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
