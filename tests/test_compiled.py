@@ -8,7 +8,7 @@ from conftest import media, small
 
 import tokenizers_zoo as tz
 
-NAMES = ["dm-codec-tiny", "lm-spt-tiny", "titok-tiny"]
+NAMES = ["dm-codec-tiny", "lm-spt-tiny", "titok-tiny", "instella-tiny"]
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,7 @@ def test_a_cast_tokenizer_encodes_and_decodes(name: str, dtype: torch.dtype) -> 
         torch.testing.assert_close(decoded, plain, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["dm-codec-tiny", "lm-spt-tiny", "titok-tiny"])
+@pytest.mark.parametrize("name", ["dm-codec-tiny", "lm-spt-tiny", "titok-tiny", "instella-tiny"])
 def test_codes_change_little(name: str, speech: object, photo: object) -> None:
     tokenizer = tz.load(name)
     source = speech if isinstance(tokenizer, tz.AudioTokenizer) else photo
