@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one packed input projection (rows: query, key, value)."""
+    """Multi-head self-attention with one packed input projection (rows: query, key, value; bias: whether these have one)."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, bias: bool = True):
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} must be a multiple of the number of heads {heads}")
         self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
+        self.in_proj = nn.Linear(width, 3 * width, bias=bias)
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -23,12 +23,15 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); the perceptron is 4 times as wide, with exact GELU."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); the perceptron is 4 times as wide, with exact GELU.
 
-    def __init__(self, width: int, heads: int):
+    eps: of the norms. bias: of queries, keys and values.
+    """
+
+    def __init__(self, width: int, heads: int, eps: float = 1e-5, bias: bool = True):
         super().__init__()
-        self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
+        self.attention = Attention(width, heads, bias)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -52,7 +52,7 @@ def load_official(
     if padding not in ("whole", "published"):
         raise InputError(f'padding is "whole" or "published", not {padding!r}')
     official = importer(variant)
-    paths = [] if isinstance(source, Mapping) else _paths(variant, official, source)
+    paths = [] if isinstance(source, Mapping) else paths_of(variant, official, source)
     states = [dict(source)] if isinstance(source, Mapping) else [read_state(path) for path in paths]
     published = dict(official.published) if padding == "published" else {}
     tokenizer = create(variant, **published, **(official.told(paths) if paths else {}))
@@ -74,8 +74,8 @@ def importer(variant: str) -> Official:
     return IMPORTERS[variant]
 
 
-def _paths(variant: str, official: Official, source: str | Path | Sequence[str | Path] | None) -> list[Path]:
-    """The authors' files, in the order of `official.files`."""
+def paths_of(variant: str, official: Official, source: str | Path | Sequence[str | Path] | None) -> list[Path]:
+    """The authors' files, in the order of `official.files`. Raises WeightsError where they are not to be had."""
     names = [Path(path).name for _, path in official.files]
     if source is None:
         if not official.hub:
@@ -103,4 +103,4 @@ def _advice(variant: str, official: Official) -> str:
 
 AUTHORS.update({variant: _advice(variant, official) for variant, official in IMPORTERS.items()})
 
-__all__ = ["IMPORTERS", "Official", "importer", "load_official"]
+__all__ = ["IMPORTERS", "Official", "Source", "importer", "load_official", "paths_of"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..tokenizer import Tokenizer
@@ -57,9 +57,9 @@ class Official:
             ours = re.sub(pattern, replacement, ours)
         return ours
 
-    def shapes(self, tokenizer: Tokenizer) -> dict[str, tuple[int, ...]]:
+    def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
         """Keys and shapes of the published state dict of a freshly created variant, axes of length 1 left out."""
-        return {self.key(key): _shape(value) for key, value in self._wanted(tokenizer).items()}
+        return {self.key(key): _shape(value) for key, value in self._wanted(module).items()}
 
     def told(self, paths: Sequence[Path]) -> dict[str, Any]:
         """Arguments of the assembly that the authors' files state beside their weights, where they do."""
@@ -73,13 +73,17 @@ class Official:
         A subclass whose authors fuse or split tensors renames and joins them first, and hands the rest on to this method, so that
         every published entry is accounted for.
         """
-        state = {k: v for k, v in state.items() if not re.search(self.ignored, k)}
-        compare(self.shapes(tokenizer), {k: _shape(v) for k, v in state.items()}, f"{tokenizer.name} as published")
-        return {key: state[self.key(key)].reshape(value.shape) for key, value in self._wanted(tokenizer).items()}
+        return self.renamed(state, tokenizer, tokenizer.name)
 
-    def _wanted(self, tokenizer: Tokenizer) -> State:
-        left_out = unsaved(tokenizer)
-        state = tokenizer.state_dict().items()
+    def renamed(self, state: State, module: nn.Module, what: str) -> State:
+        """The same of any network, which errors call `what`."""
+        state = {k: v for k, v in state.items() if not re.search(self.ignored, k)}
+        compare(self.shapes(module), {k: _shape(v) for k, v in state.items()}, f"{what} as published")
+        return {key: state[self.key(key)].reshape(value.shape) for key, value in self._wanted(module).items()}
+
+    def _wanted(self, module: nn.Module) -> State:
+        left_out = unsaved(module)
+        state = module.state_dict().items()
         return {k: v for k, v in state if not k.startswith(left_out) and not re.search(self.fresh, k)}
 
 
