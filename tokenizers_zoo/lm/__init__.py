@@ -1,4 +1,4 @@
-"""Tokens for language models: a vocabulary that text and tokenizers share, patterns, a grammar, byte pair encoding.
+"""Tokens for language models: a vocabulary that text and tokenizers share, patterns, a grammar, byte pair encoding; generators.
 
 A model that speaks, with `folder` of any causal language model and `pairs` of text and sound:
 
@@ -21,18 +21,23 @@ A model that speaks, with `folder` of any causal language model and `pairs` of t
 
 from .alphabet import Alphabet
 from .compress import AcousticBPE
+from .generators import GENERATORS, Generator, MaskedAutoregressive, MaskGIT, create_generator, load_generator
 from .grammar import Grammar
 from .patterns import CoarseFirst, Delay, Flatten, Nested, Parallel, Pattern, Rows, Scales, SemanticFirst
 from .vocabulary import Example, Vocabulary
 
 __all__ = [
+    "GENERATORS",
     "AcousticBPE",
     "Alphabet",
     "CoarseFirst",
     "Delay",
     "Example",
     "Flatten",
+    "Generator",
     "Grammar",
+    "MaskGIT",
+    "MaskedAutoregressive",
     "Nested",
     "Parallel",
     "Pattern",
@@ -40,4 +45,6 @@ __all__ = [
     "Scales",
     "SemanticFirst",
     "Vocabulary",
+    "create_generator",
+    "load_generator",
 ]

@@ -25,10 +25,13 @@ DROPPED, LEAST, SPREAD = 0.1, 0.7, 0.25  # in training: classes that are left ou
 class MaskedAutoregressive(Generator):
     """Tokens with one codebook for each dimension of the latents, all of one size.
 
+        generator = load_generator("tokenbridge-l")  # 487 M parameters, from the authors' Hub repository
+        tokens = generator.generate(4, condition=207, seed=1, steps=64)  # published with 256: one or two positions a step
+
     width, depth, heads: of encoder and decoder each; head_...: of the head; order: of dimensions, as there. buffer: copies of the
-    class that the encoder reads in front of the positions. quantizer: what turns codes into latents; by default the published
-    table. guidance: features become those without a class + weight * what the class changes, the weight growing from 1 with the
-    share of known positions, or "constant"; 1 is none. No dropout (the authors' blocks had 0.1).
+    class that the encoder reads in front of the positions. quantizer: what turns codes into latents of about unit variance; by
+    default the published table. guidance: features become those without a class + weight * what the class changes, the weight
+    growing from 1 with the share of known positions, or "constant"; 1 is none. No dropout (the authors' blocks had 0.1).
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class MaskedAutoregressive(Generator):
         for block in self.encoder:
             x = block(x)
         x = self.decoder_proj(self.encoder_norm(x))
-        grid = self.mask_token.expand(count, self.positions, -1)
+        grid = self.mask_token.to(x.dtype).expand(count, self.positions, -1)
         grid = grid.scatter(1, known.expand(-1, -1, x.shape[-1]), x[:, self.buffer :])
         x = torch.cat([x[:, : self.buffer], grid], dim=1) + self.decoder_positions
         for block in self.decoder:

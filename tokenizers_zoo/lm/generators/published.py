@@ -26,7 +26,7 @@ def _titok(name: str, positions: int) -> TokenSpec:
 
 _KL16 = TokenSpec("tokenbridge-kl16", "image", (64,) * 16, ("pixel",) * 16, "grid", image_size=256, positions=256)
 _BERT = partial(MaskGIT, classes=1000, width=768, depth=24, heads=16)
-_BRIDGE = partial(MaskedAutoregressive, _KL16, classes=1000, heads=16, head_width=1024, order=ORDER)
+_BRIDGE = partial(MaskedAutoregressive, spec=_KL16, classes=1000, heads=16, head_width=1024, order=ORDER)
 
 # Sampling as in the authors' configs/infer, sample_imagenet_titok.py and README.
 GENERATORS: dict[str, Callable[..., Generator]] = {
