@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..part import Part
+from .base import ImageDecoder, ImageEncoder
 from .conv2d import group_norm
 
 
@@ -45,13 +46,27 @@ class SpatialAttention(nn.Module):
 
 
 class KLEncoder(Part):
-    """Images (B, 3, H, W) in [0, 1] -> mean and log variance (B, 2 * dim, H / f, W / f), f = 2^(n-1) for n multipliers."""
+    """Images (B, 3, H, W) in [0, 1] -> mean and log variance (B, 2 * dim, H / f, W / f), f = patch_size * 2^(n-1), n multipliers.
 
-    def __init__(self, dim: int, channels: int = 128, multipliers: Sequence[int] = (1, 2, 4, 4)):
+    attention: whether each block of the lowest level attends to all places. patch_size: squares of so many pixels a side are one
+    place from the start (a cheap network; 1 in all published ones).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        channels: int = 128,
+        multipliers: Sequence[int] = (1, 2, 4, 4),
+        attention: bool = False,
+        patch_size: int = 1,
+    ):
         super().__init__()
         widths = [channels * m for m in multipliers]
-        self.conv_in = nn.Conv2d(3, channels, 3, padding=1)
+        self.patch_size = patch_size
+        self.conv_in = nn.Conv2d(3 * patch_size**2, channels, 3, padding=1)
         self.down = nn.ModuleList(_level(a, b, 2) for a, b in itertools.pairwise([channels, *widths]))
+        if attention:
+            self.down[-1] = nn.Sequential(*(nn.Sequential(block, SpatialAttention(widths[-1])) for block in self.down[-1]))
         self.downsample = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2) for width in widths[:-1])
         self.mid = _middle(widths[-1])
         self.norm_out, self.conv_out = group_norm(widths[-1]), nn.Conv2d(widths[-1], 2 * dim, 3, padding=1)
@@ -59,7 +74,7 @@ class KLEncoder(Part):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 2 * dim, h, w)."""
-        x = self.conv_in(2 * images - 1)
+        x = self.conv_in(F.pixel_unshuffle(2 * images - 1, self.patch_size))
         for blocks, smooth in itertools.zip_longest(self.down, self.downsample):
             x = blocks(x)
             x = smooth(F.pad(x, (0, 1, 0, 1))) if smooth else x  # right and bottom alone, as published
@@ -67,17 +82,18 @@ class KLEncoder(Part):
 
 
 class KLDecoder(Part):
-    """Latents (B, dim, h, w) -> images (B, 3, h * f, w * f), unbounded."""
+    """Latents (B, dim, h, w) -> images (B, 3, h * f, w * f), unbounded; f as KLEncoder's."""
 
-    def __init__(self, dim: int, channels: int = 128, multipliers: Sequence[int] = (1, 2, 4, 4)):
+    def __init__(self, dim: int, channels: int = 128, multipliers: Sequence[int] = (1, 2, 4, 4), patch_size: int = 1):
         super().__init__()
+        self.patch_size = patch_size
         widths = [channels * m for m in multipliers][::-1]
         self.latents = nn.Conv2d(dim, dim, 1)
         self.conv_in = nn.Conv2d(dim, widths[0], 3, padding=1)
         self.mid = _middle(widths[0])
         self.up = nn.ModuleList(_level(a, b, 3) for a, b in itertools.pairwise([widths[0], *widths]))
         self.upsample = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for width in widths[:-1])
-        self.norm_out, self.conv_out = group_norm(widths[-1]), nn.Conv2d(widths[-1], 3, 3, padding=1)
+        self.norm_out, self.conv_out = group_norm(widths[-1]), nn.Conv2d(widths[-1], 3 * patch_size**2, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
         """(B, dim, h, w) -> (B, 3, H, W)."""
@@ -85,7 +101,7 @@ class KLDecoder(Part):
         for blocks, smooth in itertools.zip_longest(self.up, self.upsample):
             x = blocks(x)
             x = smooth(F.interpolate(x, scale_factor=2.0, mode="nearest")) if smooth else x
-        return (self.conv_out(F.silu(self.norm_out(x))) + 1) / 2
+        return (F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch_size) + 1) / 2
 
 
 class KLAutoencoder(Part):
@@ -106,6 +122,63 @@ class KLAutoencoder(Part):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents -> (B, 3, H, W), unbounded."""
         return self.decoder(latents / self.scale)
+
+
+class KLGridEncoder(ImageEncoder):
+    """KLEncoder of square images; a position is a place of the map, row by row.
+
+    dim: of a latent; its own `dim` is twice that, of mean and log variance.
+    """
+
+    layout = "grid"
+
+    def __init__(
+        self,
+        dim: int,
+        image_size: int,
+        channels: int = 128,
+        multipliers: Sequence[int] = (1, 1, 2, 2, 4),
+        attention: bool = False,
+        patch_size: int = 1,
+    ):
+        super().__init__()
+        self.dim, self.image_size = 2 * dim, image_size
+        self.positions = _side(image_size, multipliers, patch_size) ** 2
+        self.map = KLEncoder(dim, channels, multipliers, attention, patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, image_size, image_size) -> (B, positions, 2 * dim)."""
+        return self.map(images).flatten(2).transpose(1, 2)
+
+
+class KLGridDecoder(ImageDecoder):
+    """KLDecoder of a square map, row by row."""
+
+    def __init__(
+        self,
+        dim: int,
+        image_size: int,
+        channels: int = 128,
+        multipliers: Sequence[int] = (1, 1, 2, 2, 4),
+        patch_size: int = 1,
+    ):
+        super().__init__()
+        self.dim, self.image_size = dim, image_size
+        self.side = _side(image_size, multipliers, patch_size)
+        self.positions = self.side**2
+        self.map = KLDecoder(dim, channels, multipliers, patch_size)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, positions, dim) -> (B, 3, image_size, image_size), unbounded."""
+        return self.map(latents.transpose(1, 2).unflatten(2, (self.side, self.side)))
+
+
+def _side(image_size: int, multipliers: Sequence[int], patch_size: int) -> int:
+    """Places a side. Raises ValueError where halving does not end on a whole number."""
+    stride = patch_size * 2 ** (len(multipliers) - 1)
+    if image_size % stride:
+        raise ValueError(f"image_size must be a multiple of {stride}, got {image_size}")
+    return image_size // stride
 
 
 def _level(in_channels: int, out_channels: int, count: int) -> nn.Sequential:

@@ -19,6 +19,7 @@ from .instella import INSTELLA
 from .lm_spt import LM_SPT
 from .ta_titok import TA_TITOK
 from .titok import TITOK
+from .tokenbridge import TOKENBRIDGE
 
 IMPORTERS: dict[str, Official] = {
     "dm-codec": DM_CODEC,
@@ -28,6 +29,7 @@ IMPORTERS: dict[str, Official] = {
     **TITOK,
     **TA_TITOK,
     **FLEXTOK,
+    **TOKENBRIDGE,
 }
 Source = str | Path | Mapping[str, Tensor] | Sequence[str | Path]
 

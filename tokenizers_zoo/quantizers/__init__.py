@@ -2,7 +2,7 @@
 
 from .base import Quantized, Quantizer
 from .binary import BernoulliQuantizer, BinaryQuantizer
-from .dimension_wise import DimensionWiseQuantizer
+from .dimension_wise import DimensionWiseQuantizer, FittedDimensionWiseQuantizer
 from .grouped import GroupedQuantizer, SplitQuantizer
 from .multiscale import MultiScaleQuantizer
 from .projected import ProjectedQuantizer
@@ -18,6 +18,7 @@ __all__ = [
     "DimensionWiseQuantizer",
     "EMAVectorQuantizer",
     "FactorizedVectorQuantizer",
+    "FittedDimensionWiseQuantizer",
     "GroupedQuantizer",
     "MultiScaleQuantizer",
     "ProjectedQuantizer",

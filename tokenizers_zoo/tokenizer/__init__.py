@@ -3,5 +3,6 @@
 from .audio import AudioTokenizer
 from .base import Reconstruction, Tokenizer
 from .image import ImageTokenizer, Size
+from .variational import VariationalTokenizer
 
-__all__ = ["AudioTokenizer", "ImageTokenizer", "Reconstruction", "Size", "Tokenizer"]
+__all__ = ["AudioTokenizer", "ImageTokenizer", "Reconstruction", "Size", "Tokenizer", "VariationalTokenizer"]
