@@ -62,7 +62,7 @@ def small(name: str) -> tz.Tokenizer:
 
 def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
     """Overrides that leave every kind of block in place: depth 2, width 96, 4 filters, 2 steps, 64 positions, narrow convolutions
-    on pixels, a text encoder of two layers.
+    on pixels, a grid of 64 pixels a side, a text encoder of two layers.
     """
     cuts: dict[str, object] = {}
     for key, value in args.items():
@@ -80,6 +80,9 @@ def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
             cuts[f"{prefix}{key}.channels"] = 32
             if value["class_path"] == "KLAutoencoder":
                 cuts[f"{prefix}{key}.multipliers"] = [1] * len(value["init_args"]["multipliers"])
+        elif isinstance(value, dict) and value["class_path"] in ("KLGridEncoder", "KLGridDecoder"):
+            levels = [1] * len(value["init_args"]["multipliers"])
+            cuts |= {f"{prefix}{key}.{name}": n for name, n in (("channels", 32), ("multipliers", levels), ("image_size", 64))}
         elif key == "text_encoder":
             sizes = {name: value["init_args"][name] for name in ("dim", "length")}
             cuts[prefix + key] = {"class_path": toys.StubText.__name__, "init_args": sizes}

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from tokenizers_zoo import InputError
-from tokenizers_zoo.quantizers import DimensionWiseQuantizer
+from tokenizers_zoo.quantizers import DimensionWiseQuantizer, FittedDimensionWiseQuantizer
 
 IO = load_file(Path(__file__).parent / "dimension_wise.safetensors")
 RULES = {"8": (8, 5.0), "16": (16, 5.0), "32": (32, 5.0), "64": (64, 5.0), "128_range3p5": (128, 3.5), "64_range8p0": (64, 8.0)}
@@ -46,9 +46,22 @@ def test_nearest_of_any_table(levels: int, limit: float, width: float) -> None:
     torch.testing.assert_close(chosen, far.min(-1).values, rtol=0, atol=1e-5)
 
 
+def test_a_scale_brings_latents_to_the_units_of_the_limit() -> None:
+    plain, scaled = DimensionWiseQuantizer(3, 16), DimensionWiseQuantizer(3, 16, scale=0.25)
+    latents = torch.randn(2, 50, 3)
+    assert torch.equal(scaled.encode(4 * latents), plain.encode(latents))
+    assert torch.equal(scaled.table, 4 * plain.table)
+
+
+def test_only_fitted_tables_are_weights() -> None:
+    assert not DimensionWiseQuantizer(3, 8).state_dict()
+    assert {k: v.shape for k, v in FittedDimensionWiseQuantizer(3, 8).state_dict().items()} == {"values": (3, 8)}
+
+
 def test_fitted_tables_follow_each_dimension() -> None:
     """Of 8 levels: Max's least squared error of a normal variable is 0.0345, whatever its place and width."""
-    quantizer, published = DimensionWiseQuantizer(3, 8), DimensionWiseQuantizer(3, 8)
+    quantizer, published = FittedDimensionWiseQuantizer(3, 8), DimensionWiseQuantizer(3, 8)
+    assert torch.equal(quantizer.table, published.table)
     place, width = torch.tensor([0.0, -2.0, 30.0]), torch.tensor([1.0, 0.1, 10.0])
     latents = place + width * torch.randn(20, 1000, 3)
     quantizer.fit(latents)
@@ -59,7 +72,7 @@ def test_fitted_tables_follow_each_dimension() -> None:
 
 
 def test_fitting_to_few_different_latents() -> None:
-    quantizer = DimensionWiseQuantizer(1, 4)
+    quantizer = FittedDimensionWiseQuantizer(1, 4)
     latents = torch.tensor([1.0, 2.0]).repeat(8)[None, :, None]
     quantizer.fit(latents)
     torch.testing.assert_close(quantizer(latents).values, latents)
@@ -68,9 +81,11 @@ def test_fitting_to_few_different_latents() -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="2 or more"):
         DimensionWiseQuantizer(4, 1)
+    with pytest.raises(ValueError, match="a scale above 0"):
+        DimensionWiseQuantizer(4, 8, scale=0.0)
     with pytest.raises(ValueError, match="larger width"):
         DimensionWiseQuantizer(4, 16, width=1.0)
     with pytest.raises(InputError, match="give more"):
-        DimensionWiseQuantizer(4, 64).fit(torch.randn(1, 10, 4))
+        FittedDimensionWiseQuantizer(4, 64).fit(torch.randn(1, 10, 4))
     with pytest.raises(InputError, match="finite"):
-        DimensionWiseQuantizer(1, 4).fit(torch.full((1, 10, 1), float("nan")))
+        FittedDimensionWiseQuantizer(1, 4).fit(torch.full((1, 10, 1), float("nan")))

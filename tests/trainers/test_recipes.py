@@ -29,6 +29,7 @@ LEARNED = {  # of the first loss, what 15 steps on one batch leave at most
     "flextok-d12-d12": 0.9,
     "flextok-tiny": 0.8,
     "instella-tiny": 0.8,
+    "kl-tiny": 0.8,
     "lm-spt-12.5hz-24k": 0.9,
     "lm-spt-25hz": 0.9,
     "lm-spt-tiny": 0.8,

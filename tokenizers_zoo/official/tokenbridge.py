@@ -1,7 +1,7 @@
 """MAR's KL-16 (LTH14/mar, models/vae.py) and TokenBridge on it, one file (Hub: Epiphqny/TokenBridge).
 
-The file holds its state dict under `model`. Their levels of the decoder are numbered from the highest resolution, ours run from the
-lowest. The published table of TokenBridge follows from its levels and is in no file.
+The file holds its state dict under `model`. Their levels of the decoder are numbered from the highest resolution, ours run from
+the lowest. The published table of TokenBridge follows from its levels and is in no file.
 """
 
 from .base import Official, State

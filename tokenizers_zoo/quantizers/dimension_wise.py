@@ -67,7 +67,7 @@ class FittedDimensionWiseQuantizer(DimensionWiseQuantizer):
 
     def __init__(self, dim: int, levels: int = 64):
         super().__init__(dim, levels)
-        self.register_buffer("values", self.table)  # in units of the latents
+        self.register_buffer("values", super().table)  # in units of the latents
 
     @property
     def table(self) -> Tensor:

@@ -16,8 +16,8 @@ from .image import ImageTokenizer
 class VariationalTokenizer(ImageTokenizer):
     """Encoder, quantizer or none, decoder.
 
-    posterior: of an encoder that emits mean and log variance (2 * decoder.dim channels). Published code decodes a *sample* even in
-    evaluation; here the latents are the mean, `encode_latents(images, generator)` draws a sample, and
+    posterior: of an encoder that emits mean and log variance (2 * decoder.dim channels). Published code decodes a *sample* even
+    in evaluation; here the latents are the mean, `encode_latents(images, generator)` draws a sample, and
     `encode_latents(images, moments=True)` gives mean and log variance. A quantizer gets the mean.
     """
 
