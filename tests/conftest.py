@@ -14,7 +14,7 @@ import yaml
 import tokenizers_zoo as tz
 from tokenizers_zoo import zoo
 from tokenizers_zoo.assembly import overridden
-from tokenizers_zoo.quantizers import EMAVectorQuantizer
+from tokenizers_zoo.quantizers.moving_average import MovingAverageCodebook
 
 DATA = Path(__file__).parent / "data"
 FIXTURES = {path.stem: path for path in sorted((DATA / "variants").glob("*.yaml"))}  # variants that only tests have
@@ -76,7 +76,7 @@ def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
             cuts[prefix + key] = 64
         elif key == "filters":
             cuts[prefix + key] = 4
-        elif isinstance(value, dict) and value["class_path"] in ("VQGANDecoder", "KLAutoencoder"):
+        elif isinstance(value, dict) and value.get("class_path") in ("VQGANDecoder", "KLAutoencoder", "GridDecoder"):
             cuts[f"{prefix}{key}.channels"] = 32
             if value["class_path"] == "KLAutoencoder":
                 cuts[f"{prefix}{key}.multipliers"] = [1] * len(value["init_args"]["multipliers"])
@@ -87,7 +87,8 @@ def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
             sizes = {name: value["init_args"][name] for name in ("dim", "length")}
             cuts[prefix + key] = {"class_path": toys.StubText.__name__, "init_args": sizes}
         elif isinstance(value, dict):
-            cuts |= _cuts(value.get("init_args", {}), f"{prefix}{key}.")
+            inside = value.get("init_args", {}) if "class_path" in value else value  # a part, or several by their names
+            cuts |= _cuts(inside, f"{prefix}{key}.")
     return cuts
 
 
@@ -103,9 +104,9 @@ def once(names: list[str]) -> list[str]:
 def fill_codebooks(tokenizer: tz.Tokenizer) -> None:
     """Distinct rows where an untrained codebook waits for its k-means start."""
     for module in tokenizer.modules():
-        if isinstance(module, EMAVectorQuantizer):
-            module.learner.embed.normal_(std=0.3)
-            module.learner.initted.fill_(True)
+        if isinstance(module, MovingAverageCodebook):
+            module.embed.normal_(std=0.3)
+            module.initted.fill_(True)
 
 
 def is_discrete(name: str) -> bool:

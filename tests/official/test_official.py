@@ -1,6 +1,7 @@
 """The table of importers: where the authors' weights are, what may be done with them, and foreign forms of a state dict."""
 
 import json
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -198,11 +199,12 @@ def test_licences_are_those_of_the_weights_and_on_the_cards() -> None:
         "dm_codec": "states no licence",
         "titok": "Apache-2.0",
         "flextok": "apple-amlr",
+        "dualtoken": "Apache-2.0",
     }
     for folder, word in words.items():
         card = (zoo.share("models") / folder / "README.md").read_text()
         assert word in " ".join(card.split())
-        assert "2026-11-27" in card
+        assert re.search("2026-11-2[78]", card)
 
 
 def test_a_non_commercial_licence_is_said_and_carried_into_token_files(

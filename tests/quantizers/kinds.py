@@ -17,6 +17,7 @@ from tokenizers_zoo.quantizers import (
     Quantizer,
     ResidualQuantizer,
     SharedIndexQuantizer,
+    SharedResidualQuantizer,
     SplitQuantizer,
     VectorQuantizer,
 )
@@ -54,6 +55,9 @@ KINDS: dict[str, Callable[[], Quantizer]] = {
     "dimension-wise fitted": lambda: FittedDimensionWiseQuantizer(8, 16),
     "shared index": lambda: SharedIndexQuantizer(64, 6, 4),
     "shared index entropy": lambda: SharedIndexQuantizer(64, 6, 4, pixel_weight=0.5, temperature=0.1),
+    "shared residual": lambda: SharedResidualQuantizer(64, 8, 3),
+    "shared residual level": lambda: SharedResidualQuantizer(64, 8, 3, learns="level"),
+    "shared residual rest": lambda: SharedResidualQuantizer(64, 8, 3, learns="rest"),
     "bernoulli": lambda: BernoulliQuantizer(16, 24),
 }
 

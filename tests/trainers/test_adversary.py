@@ -1,10 +1,12 @@
 """What an adversary teaches both sides, against four passes written out."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from runs import fit, image_data, image_module
 from torch import Tensor, nn
 
 from tokenizers_zoo.blocks.gaussian import GaussianPosterior
@@ -13,6 +15,8 @@ from tokenizers_zoo.discriminators.spectrum import MultiResolutionDiscriminator
 from tokenizers_zoo.losses.adversarial import FeatureMatching, Hinge, LeastSquares, LeCam
 from tokenizers_zoo.losses.latent import KLDivergence
 from tokenizers_zoo.tokenizer import Reconstruction
+from tokenizers_zoo.trainers.adaptive import AdaptiveWeight
+from tokenizers_zoo.trainers.cli import HARMLESS
 from tokenizers_zoo.trainers.objective import Adversary, Objective, Term
 
 CASES = {
@@ -158,3 +162,18 @@ def test_kl_of_a_posterior_near_the_prior() -> None:
         found = KLDivergence()(GaussianPosterior().kl(parameters.bfloat16()))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, wanted, rtol=0.01, atol=0)
+
+
+@pytest.mark.filterwarnings(*(f"ignore:{message}" for message in HARMLESS), "ignore:.*LeafSpec")
+def test_an_adaptive_weight_scales_what_the_generator_hears(tmp_path: Path) -> None:
+    """Clamped to one value, to know it."""
+    found = {}
+    for factor in (1.0, 5.0):
+        module = image_module()
+        module.adversary.adaptive = AdaptiveWeight("decoder.head.smooth.weight", {"squared": 1.0}, factor, factor)
+        (found[factor],) = fit(module, image_data(), 1, tmp_path / str(factor))
+    (plain,) = fit(image_module(), image_data(), 1, tmp_path / "plain")
+    assert found[1.0] == plain
+    assert found[5.0]["adversarial"] == pytest.approx(5 * plain["adversarial"], rel=1e-6)
+    assert found[5.0]["discriminator"] == plain["discriminator"]
+    assert found[5.0]["total"] == pytest.approx(plain["total"] + 4 * plain["adversarial"], rel=1e-5)

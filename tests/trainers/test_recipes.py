@@ -26,6 +26,8 @@ ABLATIONS = sorted(RECIPES["lm-spt-25hz"].parent.glob("lm-spt-ablations/*.yaml")
 LEARNED = {  # of the first loss, what 15 steps on one batch leave at most
     "dm-codec": 0.9,
     "dm-codec-tiny": 0.8,
+    "dualtoken-384": 0.9,
+    "dualtoken-tiny": 0.8,
     "flextok-d12-d12": 0.9,
     "flextok-tiny": 0.8,
     "instella-tiny": 0.8,
@@ -63,6 +65,7 @@ WIDTHS = {  # of discriminators, which are built at their narrowest: groups divi
     "MultiScaleDiscriminator": 16,
     "MultiScaleSTFTDiscriminator": 4,
     "PatchDiscriminator": 8,
+    "ResidualPatchDiscriminator": 32,
 }
 
 
@@ -89,6 +92,15 @@ def cut(value: Any, folder: Path) -> Any:
             inside["weights"] = classifier(folder, inside["name"])
         case "HubNetwork":
             inside["path"] = vision_model(folder / "vision")
+        case "DualVocabularyEncoder":
+            inside["depths"] = [1, 1, 1]
+        case "GridDecoder":
+            inside["width"] = 64  # groups divide it
+        case "SigLIPTeacher":
+            inside |= {"path": None, "patch_size": 14, "width": 48, "depth": 1, "heads": 3}
+        case "TokenTeacher":
+            inside["side"] = 4
+            inside["teacher"]["init_args"]["tap"] = "network.blocks.3"
         case "Projector":
             inside |= {"width": 64, "dim": 16}
         case "TorchvisionNetwork":

@@ -80,3 +80,44 @@ class PatchDiscriminator(nn.Module):
             x = layer(x)
             features.append(x)
         return [Judgement(self.last(x), features)]
+
+
+class _ShortcutBlock(nn.Module):
+    """GroupNorm, LeakyReLU, a 3x3 convolution, plus a 1x1 convolution of the input, resized (bilinear) where that shrinks."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(32, in_channels, eps=1e-6)
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride))."""
+        y = self.conv(F.leaky_relu(self.norm(x), 0.2))
+        return y + self.shortcut(F.interpolate(x, y.shape[2:], mode="bilinear") if x.shape[2:] != y.shape[2:] else x)
+
+
+class ResidualPatchDiscriminator(nn.Module):
+    """DualToken's PatchGAN: group norm and shortcuts, no activation before the last convolution, one logit a patch.
+
+    Source: songweii/DualToken, vqgan/discriminator.py. Images in [0, 1]. width: channels of the first layer; published 64.
+    """
+
+    def __init__(self, width: int = 64):
+        super().__init__()
+        widths = [width, 2 * width, 4 * width, 8 * width]
+        self.first = nn.Conv2d(3, width, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(
+            _ShortcutBlock(a, b, 2 if i < 2 else 1) for i, (a, b) in enumerate(itertools.pairwise(widths))
+        )
+        self.last = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0.0, 0.02)
+
+    def forward(self, x: Tensor) -> list[Judgement]:
+        """Images (B, 3, H, W) -> one judgement with logits (B, 1, ceil(H / 8), ceil(W / 8))."""
+        features = [F.leaky_relu(self.first(2 * x - 1), 0.2)]
+        for block in self.blocks:
+            features.append(block(features[-1]))
+        return [Judgement(self.last(features[-1]), features)]

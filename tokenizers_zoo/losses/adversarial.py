@@ -24,16 +24,25 @@ class LeastSquares(nn.Module):
 
 
 class Hinge(nn.Module):
-    """Hinge loss (arXiv 1705.02894) as in VQGAN and TiTok: the discriminator's two halves are averaged."""
+    """Hinge loss (arXiv 1705.02894) as in VQGAN and TiTok: the discriminator's two halves are averaged.
+
+    slope: what is left of the gradient past the margins (DualToken: 0.01, so that the loss can become negative).
+    """
+
+    def __init__(self, slope: float = 0.0):
+        super().__init__()
+        self.slope = slope
 
     def discriminator(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
         """Sum of (mean relu(1 - D(x)) + mean relu(1 + D(x'))) / 2."""
-        pairs = zip(real, fake, strict=True)
-        return torch.stack([(F.relu(1 - r).mean() + F.relu(1 + f).mean()) / 2 for r, f in pairs]).sum()
+        return torch.stack([(self._past(1 - r) + self._past(1 + f)) / 2 for r, f in zip(real, fake, strict=True)]).sum()
 
     def generator(self, fake: Sequence[Tensor]) -> Tensor:
         """Sum of -mean D(x')."""
         return torch.stack([-f.mean() for f in fake]).sum()
+
+    def _past(self, margin: Tensor) -> Tensor:
+        return F.leaky_relu(margin, self.slope).mean()
 
 
 class LeCam(nn.Module):

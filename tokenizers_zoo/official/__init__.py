@@ -14,6 +14,7 @@ from ..weights import fingerprint, fold_weight_norm, plain_state, read_state
 from ..zoo import AUTHORS, altered, create, hub_files, is_hub_id, list_tokenizers
 from .base import Official
 from .dm_codec import DM_CODEC, SPEECHTOKENIZER
+from .dualtoken import DUALTOKEN
 from .flextok import FLEXTOK
 from .instella import INSTELLA
 from .lm_spt import LM_SPT
@@ -30,6 +31,7 @@ IMPORTERS: dict[str, Official] = {
     **TA_TITOK,
     **FLEXTOK,
     **TOKENBRIDGE,
+    **DUALTOKEN,
 }
 Source = str | Path | Mapping[str, Tensor] | Sequence[str | Path]
 
@@ -97,7 +99,8 @@ def _advice(variant: str, official: Official) -> str:
     """How to come by a variant's weights, in Python and on the command line."""
     if official.hub:
         python, shell = f"load_official({variant!r})", f"tokenizers-zoo import {variant} -o FOLDER"
-        return f"{python}, or in a shell `{shell}`, loads them from Hub {official.hub}"
+        what = "them" if official.fresh == Official.fresh else "what is published of them"
+        return f"{python}, or in a shell `{shell}`, loads {what} from Hub {official.hub}"
     file = official.files[0][1]
     python, shell = f"load_official({variant!r}, {file!r})", f"tokenizers-zoo import {variant} {file} -o FOLDER"
     return f"download {file} from {official.place}; then {python}, or in a shell `{shell}`"

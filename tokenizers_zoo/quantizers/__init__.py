@@ -9,6 +9,7 @@ from .projected import ProjectedQuantizer
 from .residual import ResidualQuantizer
 from .scalar import FSQ
 from .shared_index import SharedIndexQuantizer
+from .shared_residual import SharedResidualQuantizer
 from .vector import EMAVectorQuantizer, FactorizedVectorQuantizer, VectorQuantizer
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Quantizer",
     "ResidualQuantizer",
     "SharedIndexQuantizer",
+    "SharedResidualQuantizer",
     "SplitQuantizer",
     "VectorQuantizer",
 ]

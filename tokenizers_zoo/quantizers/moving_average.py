@@ -20,8 +20,8 @@ class MovingAverageCodebook(nn.Module):
 
     Start: k-means over the first batch. A row that is nearest to none of its vectors, as when there are fewer than rows, starts
     at a random one of them plus normal noise of JITTER of the rows' standard deviation, so that all rows differ. Revival: a row
-    whose average use falls below `revive_below` times the uniform share becomes a random vector of the batch with the uniform
-    share. decay: of the averages, a step.
+    whose average use falls below `revive_below` times the share `revived`, by default the uniform one, becomes a random vector of
+    the batch with that share. decay: of the averages, a step.
 
     All processes learn one codebook: what one process would learn from all their batches, except which vectors revive rows. A
     step makes one collective call, holds nothing of the size vectors x rows and, once started, asks the device nothing (as
@@ -33,9 +33,9 @@ class MovingAverageCodebook(nn.Module):
     embed_avg: Tensor
     embed: Tensor
 
-    def __init__(self, size: int, dim: int, decay: float, revive_below: float):
+    def __init__(self, size: int, dim: int, decay: float, revive_below: float, revived: float | None = None):
         super().__init__()
-        self.decay, self.revive_below = decay, revive_below
+        self.decay, self.revive_below, self.revived = decay, revive_below, revived
         self.register_buffer("initted", torch.tensor(False))
         self.register_buffer("cluster_size", torch.ones(1, size))
         self.register_buffer("embed_avg", torch.zeros(1, size, dim))
@@ -45,22 +45,25 @@ class MovingAverageCodebook(nn.Module):
     def _forget(self) -> None:
         self.started = False  # as `initted`, once the host has asked
         self._first: Tensor | None = None  # how many vectors the start saw, until the first step
-        # sums and counts since the last step; no buffer, because DDP would overwrite it by that of the first process
-        self._gathered: Tensor | None = None
+        # by turn, sums and counts since the last step; no buffer, because DDP would overwrite it by that of the first process
+        self._gathered: dict[int, Tensor] = {}
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
         self._forget()
 
     @torch.no_grad()
-    def learn(self, vectors: Tensor, codes: Tensor, step_ends: bool) -> None:
-        """Gathers vectors (N, dim) and the codes (N,) they chose; where the step ends, moves the rows. For training mode only."""
+    def learn(self, vectors: Tensor, codes: Tensor, step_ends: bool, turn: int = 0) -> None:
+        """Gathers vectors (N, dim) and the codes (N,) they chose; where the step ends, moves the rows. For training mode only.
+
+        turn: number of the call, where a pass makes several and the rows move at each.
+        """
         size, dim = self.embed.shape[1:]
         found = _tally(vectors, codes, size)
-        if self._gathered is not None:
-            found += self._gathered
-        self._gathered = None if step_ends else found
+        if turn in self._gathered:
+            found += self._gathered.pop(turn)
         if not step_ends:
+            self._gathered[turn] = found
             return
         sums, counts, candidates, there = _sum(torch.cat([found, _candidates(vectors, size)], 1)).split([dim, 1, dim, 1], 1)
         counts, uniform = counts[:, 0], counts.mean()
@@ -72,9 +75,10 @@ class MovingAverageCodebook(nn.Module):
         self.cluster_size.lerp_(counts[None], 1 - self.decay)
         self.embed_avg.lerp_(sums[None], 1 - self.decay)
         self._set_rows()
-        dead = self.cluster_size[0] < self.revive_below * uniform
+        share = uniform if self.revived is None else torch.full_like(uniform, self.revived)
+        dead = self.cluster_size[0] < self.revive_below * share
         slot = (dead.cumsum(0) - 1).clamp(min=0)  # dead rows take candidates in turn; those for whom none is left wait a step
-        self._replace(dead & (there[slot, 0] > 0), candidates[slot], uniform)
+        self._replace(dead & (there[slot, 0] > 0), candidates[slot], share)
 
     @_disable_dynamo  # torch.compiler.disable would import the compiler for everybody: a second
     @torch.no_grad()

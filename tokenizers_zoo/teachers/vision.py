@@ -67,3 +67,19 @@ class VisionTeacher(Frozen):
         if found.ndim != 4:
             raise InputError(f"the layer {self.tap} gives {tuple(found.shape)}; choose one that gives maps or tokens")
         return found
+
+
+class TokenTeacher(Frozen):
+    """Images (B, 3, H, W) in [0, 1] -> the map of a VisionTeacher at `side` x `side` places, as tokens row by row (B, side^2, D),
+    and its mean (B, D): what a semantic vocabulary follows where the network has no pooled output of its own.
+    """
+
+    def __init__(self, teacher: VisionTeacher, side: int):
+        super().__init__()
+        self.teacher, self.side = teacher, side
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) -> (B, side^2, D), (B, D)."""
+        found = self.teacher(images)
+        resized = F.interpolate(found, (self.side, self.side), mode="bilinear", antialias=True)
+        return resized.flatten(2).transpose(1, 2), found.mean((2, 3))

@@ -148,6 +148,9 @@ class TokenizerModule(lightning.LightningModule):
                     f"{self.tokenizer.name} decodes nothing in training: an adversary has nothing to judge; leave it out"
                 )
             judged = self.adversary.judge(result.output, media)
+            if adaptive := self.adversary.adaptive:
+                layer = self.tokenizer.get_parameter(adaptive.layer)
+                judged = judged.scaled(adaptive(layer, terms, judged.generator / self.adversary.weight))
             losses = {"discriminator's loss": judged.discriminator, "loss": losses["loss"] + judged.generator}
             terms |= judged.terms
             logs["discriminator"] = judged.discriminator.detach()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..losses.adversarial import FeatureMatching, LeCam
 from ..tokenizer import Reconstruction
+from .adaptive import AdaptiveWeight
 
 TAKEN = frozenset({"adversarial", "matching", "discriminator", "total"})  # what a trainer adds to the terms
 
@@ -86,13 +87,19 @@ class Judged(NamedTuple):
     terms: dict[str, Tensor]
     generator: Tensor
 
+    def scaled(self, factor: Tensor) -> "Judged":
+        """The generator's part times `factor`."""
+        terms = {name: factor * term for name, term in self.terms.items()}
+        return Judged(self.discriminator, terms, factor * self.generator)
+
 
 class Adversary(nn.Module):
     """A discriminator, what it learns, and what it teaches.
 
     loss: LeastSquares or Hinge. weight: of the generator's adversarial term. feature_matching: weight of the feature matching
     term (0: none). start: generator steps before either side learns. lecam: weight of LeCam regularisation. window: samples of
-    audio that are judged, cut at one random place of each batch; None judges all.
+    audio that are judged, cut at one random place of each batch; None judges all. adaptive: a further factor on the generator's
+    part, anew for each batch.
     """
 
     def __init__(
@@ -104,9 +111,11 @@ class Adversary(nn.Module):
         start: int = 0,
         lecam: float = 0.0,
         window: int | None = None,
+        adaptive: AdaptiveWeight | None = None,
     ):
         super().__init__()
         self.discriminator, self.loss, self.weight, self.start = discriminator, loss, weight, start
+        self.adaptive = adaptive
         self.feature_matching = feature_matching
         self.lecam_weight, self.lecam, self.matching = lecam, LeCam(), FeatureMatching()
         self.window = window
