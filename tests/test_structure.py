@@ -23,7 +23,7 @@ FLOORS = (
     ("tokenizer", "streaming"),
     ("models",),
     ("zoo",),
-    ("many", "official", "trainers", "eval", "lm"),
+    ("many", "official", "trainers", "eval", "lm", "corpus"),
     ("cli", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

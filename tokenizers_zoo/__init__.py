@@ -6,6 +6,7 @@ _collecting = gc.isenabled()
 gc.disable()  # what imports make stays; to look through it again and again would take a fifth of a second
 try:
     from .assembly import register
+    from .corpus import TokenDataset
     from .errors import InputError, TokenError, WeightsError
     from .many import encode_many
     from .media import Audio, Images
@@ -25,6 +26,7 @@ __all__ = [
     "Images",
     "InputError",
     "Reconstruction",
+    "TokenDataset",
     "TokenError",
     "TokenSpec",
     "Tokenizer",

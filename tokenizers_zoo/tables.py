@@ -56,12 +56,12 @@ def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, An
         raise InputError(f"{path} cannot hold a value of these rows ({error}); rename the file or drop the column") from error
 
 
-def package(name: str) -> Any:
-    """An optional package. Raises InputError with the command that installs it."""
+def package(name: str, extra: str = "datasets") -> Any:
+    """An optional package. Raises InputError with the command that installs it, by the extra that has it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"this needs {name} ({error}): pip install 'tokenizers-zoo[datasets]'") from error
+        raise InputError(f"this needs {name} ({error}): pip install 'tokenizers-zoo[{extra}]'") from error
 
 
 def _delimited(path: Path, delimiter: str) -> Iterator[tuple[Place, Values]]:
@@ -101,7 +101,7 @@ def _json_lines(path: Path) -> Iterator[tuple[Place, Values]]:
 
 
 def _parquet(path: Path) -> Iterator[tuple[Place, Values]]:
-    parquet, arrow = package("pyarrow.parquet"), package("pyarrow")
+    parquet, arrow = package("pyarrow.parquet", "corpus"), package("pyarrow", "corpus")
     try:
         rows = parquet.read_table(path).to_pylist()
     except (arrow.ArrowException, OSError, ValueError) as error:

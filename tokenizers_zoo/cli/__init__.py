@@ -1,4 +1,4 @@
-"""`tokenizers-zoo VERB`: list, info, encode, decode, roundtrip, import, eval, fit, validate, test, export.
+"""`tokenizers-zoo VERB`: list, info, encode, decode, roundtrip, tokenize, import, eval, fit, validate, test, export.
 
 Exit codes: 0 all done, 1 something could not be done (said on stderr), 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """

@@ -35,10 +35,10 @@ def encode(args: argparse.Namespace) -> int:
         todo, done = split_done(jobs, lambda job: ".tok", (".tok",))
         _refuse_others([*done, *(job for job in todo if job.complete)], tokenizer.spec)
         jobs = _keep(todo, done)
-    with _precision(args):
+    with precision(args):
         sources = ((job, job.source) for job in jobs)
         return _work(
-            encode_many(tokenizer, sources, batch_size=args.batch_size, workers=args.workers, size=_size(args.size)),
+            encode_many(tokenizer, sources, batch_size=args.batch_size, workers=args.workers, size=size_of(args.size)),
             len(jobs),
             "encode",
             lambda job, tokens: tokens.save(job.output(".tok")),
@@ -55,7 +55,7 @@ def decode(args: argparse.Namespace) -> int:
     def save(job: Job, media: Audio | Images) -> None:
         media.save(job.output(OUTPUT["audio" if isinstance(media, Audio) else "image"]))
 
-    with _precision(args):
+    with precision(args):
         sources = ((job, job.source) for job in jobs)
         reading = {"batch_size": args.batch_size, "workers": args.workers, "device": args.device}
         media = decode_many(tokenizer, sources, **reading, **options)
@@ -85,7 +85,7 @@ def roundtrip(args: argparse.Namespace) -> int:
         if args.output:
             decoded.save(job.output(suffix))
 
-    with _precision(args):
+    with precision(args):
         return _work(read_ahead(read, jobs), len(jobs), "roundtrip", run)
 
 
@@ -121,7 +121,7 @@ def _said(job: Job, error: Exception) -> str:
     return text if str(job) in text else f"{job}: {text}"
 
 
-def _size(text: str | None) -> Size:
+def size_of(text: str | None) -> Size:
     """`size` of encode: 512, 384x512, source."""
     sides = (text or "").split("x")
     if not all(side.isdecimal() for side in sides):
@@ -192,7 +192,8 @@ def _decoded_suffix(job: Job) -> str:
         return ""  # decoding will say what is wrong
 
 
-def _precision(args: argparse.Namespace) -> torch.autocast:
+def precision(args: argparse.Namespace) -> torch.autocast:
+    """--dtype."""
     dtype = getattr(torch, args.dtype)
     return torch.autocast(torch.device(args.device).type, dtype, enabled=dtype != torch.float32)
 

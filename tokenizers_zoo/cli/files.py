@@ -132,9 +132,15 @@ def _counted(left: Counter[str]) -> str:
 def _rows(data: str, suffixes: tuple[str, ...]) -> Iterator[tuple[Source, str]]:
     """Rows of a manifest; outputs are named by the paths from its folder, or if some lie elsewhere, from their deepest folder."""
     rows = read_manifest(data, suffixes)
+    root = root_of(data, rows)
+    for row in rows:
+        yield row, os.path.splitext(os.path.relpath(row.path, root))[0]
+
+
+def root_of(data: str, rows: Sequence[Row]) -> str:
+    """The folder from which rows of a manifest, or of a folder, are named: its own, or if some lie elsewhere, their deepest."""
     paths = [os.path.abspath(row.path) for row in rows]
-    root = os.path.dirname(os.path.abspath(data))
+    root = os.path.abspath(data) if os.path.isdir(data) else os.path.dirname(os.path.abspath(data))
     if os.path.commonpath([root, *paths]) != root:
         root = os.path.commonpath([os.path.dirname(path) for path in paths])
-    for row, path in zip(rows, paths, strict=True):
-        yield row, os.path.splitext(os.path.relpath(path, root))[0]
+    return root

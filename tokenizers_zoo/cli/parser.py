@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from . import convert, verbs
+from . import convert, tokenize, verbs
 
 TRAINING = {
     "fit": "train a recipe: -c NAME, e.g. titok-tiny, or a file; every option of it can be overridden, see --print_config",
@@ -54,12 +54,20 @@ def build() -> argparse.ArgumentParser:
             words.add_argument("--data", help="manifest in place of inputs; its texts go to tokenizers that take them")
         command.add_argument("-o", "--output", type=Path, required=command is not trip, help="file (for one input) or folder")
         command.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    corpus = verb("tokenize", tokenize.tokenize, f"a manifest -> a corpus of Parquet shards; {again}")
+    corpus.add_argument("name", help="variant, weight folder, Hub id, or a run's checkpoint (.ckpt) or folder")
+    corpus.add_argument("--data", required=True, help="manifest, folder, or hf:NAME; its texts go to tokenizers that take them")
+    corpus.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    corpus.add_argument("--overwrite", action="store_true", help="replace shards of other weights or of other input")
+    corpus.add_argument("--shard-size", type=int, default=1000, help="rows of a shard (default 1000)")
+    for command in (encode, decode, trip, corpus):
         command.add_argument("--device", default="cpu", help="torch device, e.g. cuda:0")
         command.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="by autocast")
-    for command in (encode, decode):
+    for command in (encode, decode, corpus):
         command.add_argument("--batch-size", type=int, help="files at a time (default: 16 s of audio on a CPU, 240 s on a GPU)")
         command.add_argument("--workers", type=int, default=4, help="threads that read ahead (default 4)")
-    encode.add_argument("--size", help="of images where a tokenizer takes several: 512, 384x512 (height first), or source")
+    for command in (encode, corpus):
+        command.add_argument("--size", help="of images where a tokenizer takes several: 512, 384x512 (height first), or source")
     decode.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="output=NAME, seed=N, steps=N, ..."
     )

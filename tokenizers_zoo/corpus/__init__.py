@@ -1,0 +1,9 @@
+"""A corpus tokenized once: Parquet shards that `tokenizers-zoo tokenize` writes and TokenDataset reads."""
+
+from .dataset import TokenDataset, TokenRow
+from .local import encode_shards
+from .plan import Done, Shard, alone, missing, plan
+from .shard import Origin
+from .stream import TokenStream
+
+__all__ = ["Done", "Origin", "Shard", "TokenDataset", "TokenRow", "TokenStream", "alone", "encode_shards", "missing", "plan"]
