@@ -18,6 +18,7 @@ NAMES = [
     "titok-tiny",
     "flextok-tiny",
     "instella-bae",
+    "dualtoken-tiny",
 ]  # every kind of block
 DTYPES = [torch.float16, torch.bfloat16, torch.float64]
 
