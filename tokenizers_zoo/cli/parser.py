@@ -60,6 +60,9 @@ def build() -> argparse.ArgumentParser:
     corpus.add_argument("-o", "--output", type=Path, required=True, help="folder")
     corpus.add_argument("--overwrite", action="store_true", help="replace shards of other weights or of other input")
     corpus.add_argument("--shard-size", type=int, default=1000, help="rows of a shard (default 1000)")
+    corpus.add_argument("--engine", choices=["local", "ray"], default="local", help="this process, or actors of Ray Data")
+    corpus.add_argument("--concurrency", type=int, help="actors of Ray (default: one a CPU, or what fits on the GPUs)")
+    corpus.add_argument("--num-gpus", type=float, default=0, help="GPUs of each actor (default 0: they run on CPUs)")
     for command in (encode, decode, trip, corpus):
         command.add_argument("--device", default="cpu", help="torch device, e.g. cuda:0")
         command.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="by autocast")

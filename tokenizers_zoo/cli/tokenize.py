@@ -2,15 +2,17 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ..corpus import Done, Origin, alone, encode_shards, missing, plan
+from ..corpus import Done, Origin, Shard, Work, alone, encode_on_ray, encode_shards, missing, plan
 from ..manifest import read_manifest
 from ..media import SUFFIXES
+from ..tokenizer import Size, Tokenizer
 from .convert import precision, size_of
 from .files import root_of
 from .verbs import load
@@ -25,13 +27,22 @@ def tokenize(args: argparse.Namespace) -> int:
         todo, finished = missing(shards, args.output, Origin.of(tokenizer, size), args.overwrite)
         if finished:
             print(f"{len(finished)} of {len(shards)} shards exist already and are kept", file=sys.stderr)
-        failed = _watch(encode_shards(tokenizer, todo, args.output, size, args.batch_size, args.workers), finished, len(rows))
+        failed = _watch(_engine(args, tokenizer, size)(todo), finished, len(rows))
     if before := [done.name for done in finished if done.failed]:
         failed += sum(len(done.failed) for done in finished)
         print(f"of {before[0]} and {len(before)} kept shards in all some rows failed; remove them to try again", file=sys.stderr)
     if failed:
         print(f"{failed} of {len(rows)} rows failed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _engine(args: argparse.Namespace, tokenizer: Tokenizer, size: Size) -> Callable[[Sequence[Shard]], Iterator[Done]]:
+    """What works through shards: this process, or actors of Ray, which load the tokenizer themselves."""
+    options = (size, args.batch_size, args.workers)
+    if args.engine == "local":
+        return lambda todo: encode_shards(tokenizer, todo, args.output, *options)
+    work = Work(partial(load, args.name), args.output.resolve(), Origin.of(tokenizer, size), *options)
+    return lambda todo: encode_on_ray(work, todo, args.concurrency, args.num_gpus)
 
 
 def _watch(running: Iterator[Done], finished: Sequence[Done], total: int) -> int:

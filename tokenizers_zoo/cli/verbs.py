@@ -142,7 +142,7 @@ def export(args: argparse.Namespace) -> int:
 
 def check_options(args: argparse.Namespace) -> None:
     """Raises InputError for values that the parser cannot judge."""
-    for name in ("batch_size", "workers", "limit", "shard_size"):
+    for name in ("batch_size", "workers", "limit", "shard_size", "concurrency"):
         value = getattr(args, name, None)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")

@@ -1,0 +1,82 @@
+"""The engine beyond one machine: Ray Data, whose actors hold the tokenizer and write shards as the local engine does.
+
+What Ray 2.60 does not promise is not asked of it. An actor that is killed has its block run again: a block is one shard, named by
+its input and written by rename, so that twice is as good as once. Blocks come back in any order: rows are ordered within their
+shard and shards by their names. What Ray would write is neither whole nor once: it writes nothing, and a shard that is there is
+never sent to it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import InputError, WeightsError
+from ..tables import package
+from ..tokenizer import Size, Tokenizer
+from .local import encode_shards
+from .plan import Done, Shard
+from .shard import Origin
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every actor is told. load: gives the tokenizer on a device; folder: the corpus, on a file system that all share."""
+
+    load: Callable[[str], Tokenizer]
+    folder: Path
+    origin: Origin
+    size: Size = None
+    batch_size: int | None = None
+    workers: int = 4
+
+
+def encode_on_ray(work: Work, shards: Sequence[Shard], concurrency: int | None = None, num_gpus: float = 0) -> Iterator[Done]:
+    """Writes shards by `concurrency` actors (by default one a CPU, or as many as there is room for on the GPUs), each with one
+    CPU and `num_gpus` GPUs, on the cluster of RAY_ADDRESS, or on one that is started on this machine.
+
+    A shard is given as soon as it is done, in any order. Raises InputError without Ray, and what an actor raises that cannot load
+    the tokenizer, or loads other weights than `work.origin` has.
+    """
+    ray = package("ray", "ray")
+    data = package("ray.data", "ray")
+    if not shards:
+        return
+    if not ray.is_initialized():
+        ray.init(logging_level="error", log_to_driver=False)
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    if concurrency is None:
+        there = ray.cluster_resources()
+        concurrency = max(1, int(there.get("GPU", 0) / num_gpus if num_gpus else there.get("CPU", 1)))
+    tasks = data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+    actors = data.ActorPoolStrategy(size=min(concurrency, len(shards)))
+    done = tasks.map(_Actor, fn_constructor_args=(work, num_gpus), compute=actors, num_cpus=1, num_gpus=num_gpus)
+    try:
+        for row in done.iter_rows():
+            yield row["done"]
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        raise cause if isinstance(cause, InputError | WeightsError) else InputError(f"Ray stopped: {error}") from error
+
+
+class _Actor:
+    def __init__(self, work: Work, num_gpus: float):
+        self.work = work
+        self.tokenizer = work.load("cuda" if num_gpus else "cpu")
+        with self._precision():
+            theirs, mine = work.origin.identity, Origin.of(self.tokenizer, work.size).identity
+        if theirs != mine:
+            raise WeightsError(f"a worker of Ray loads {mine}, the driver {theirs}: give all machines the same weights")
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        work = self.work
+        with self._precision():
+            (done,) = encode_shards(self.tokenizer, [row["shard"]], work.folder, work.size, work.batch_size, work.workers)
+        return {"done": done}
+
+    def _precision(self) -> torch.autocast:
+        dtype = getattr(torch, self.work.origin.dtype)
+        return torch.autocast(self.tokenizer.device.type, dtype, enabled=dtype != self.tokenizer.dtype)
