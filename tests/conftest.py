@@ -80,7 +80,7 @@ def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
             cuts[f"{prefix}{key}.channels"] = 32
             if value["class_path"] == "KLAutoencoder":
                 cuts[f"{prefix}{key}.multipliers"] = [1] * len(value["init_args"]["multipliers"])
-        elif isinstance(value, dict) and value["class_path"] in ("KLGridEncoder", "KLGridDecoder"):
+        elif isinstance(value, dict) and value.get("class_path") in ("KLGridEncoder", "KLGridDecoder"):
             levels = [1] * len(value["init_args"]["multipliers"])
             cuts |= {f"{prefix}{key}.{name}": n for name, n in (("channels", 32), ("multipliers", levels), ("image_size", 64))}
         elif key == "text_encoder":

@@ -269,7 +269,8 @@ def test_no_row_is_revived_where_none_shall_be() -> None:
 def test_who_decodes_prefixes() -> None:
     """Levels, and groups all of which are levels or one codebook; never bits."""
     promised = {kind for kind, build in KINDS.items() if build().codebook_prefixes}
-    assert promised == {"residual ema", "residual factorized", "split", "split subtracting", "projected"}
+    shared = {"shared residual", "shared residual level", "shared residual rest"}
+    assert promised == {"residual ema", "residual factorized", "split", "split subtracting", "projected"} | shared
 
 
 @pytest.mark.parametrize("count", [5, 7, 9])
