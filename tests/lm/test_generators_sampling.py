@@ -70,6 +70,7 @@ def test_greedy_needs_no_seed_and_counts_of_unknown_codes_fall(name: str) -> Non
         ({"condition": [0, -1]}, r"a class 0 \.\. 1 for all"),
         ({"condition": [0, 1, 1]}, "one for each of 2"),
         ({"condition": 0.5}, "or None; got 0.5"),
+        ({"condition": "dog"}, "or None; got 'dog'"),
         ({"seed": [1]}, "1 seeds for 2 items"),
         ({"seed": "a"}, "seed must be a whole number"),
         ({"steps": 0}, "steps is a number of passes"),
@@ -85,6 +86,8 @@ def test_bad_input(name: str, given: dict[str, object], message: str) -> None:
 
 
 def test_specs_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError, match="power is a number above 0"):
+        maskgit().generate(1, power=0)
     with pytest.raises(InputError, match="writes one codebook, many has 3"):
         MaskGIT(MANY, 2, 8, 1, 1)
     with pytest.raises(InputError, match="as many levels"):

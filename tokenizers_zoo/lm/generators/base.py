@@ -33,7 +33,7 @@ class Sampling:
     def __post_init__(self) -> None:
         if not is_integer(self.steps) or self.steps < 1:
             raise InputError(f"steps is a number of passes, 1 or more, got {self.steps!r}")
-        if not (_is_finite(self.temperature) and self.temperature >= 0 and _is_finite(self.guidance)):
+        if not (is_finite(self.temperature) and self.temperature >= 0 and is_finite(self.guidance)):
             raise InputError(f"temperature from 0 on and guidance are numbers, got {self.temperature!r} and {self.guidance!r}")
         if self.schedule not in self.schedules:
             raise InputError(f"schedule is one of {', '.join(self.schedules)}, not {self.schedule!r}")
@@ -98,7 +98,10 @@ class Generator(nn.Module, ABC):
         return condition.masked_fill(torch.rand(condition.shape, device=condition.device) < share, self.classes)
 
     def _condition(self, condition: int | Sequence[int] | Tensor | None, count: int) -> Tensor:
-        numbers = torch.as_tensor(self.classes if condition is None else condition)
+        try:
+            numbers = torch.as_tensor(self.classes if condition is None else condition)
+        except (TypeError, ValueError, RuntimeError):
+            numbers = torch.empty(0)
         if numbers.ndim == 0:
             numbers = numbers.expand(count)
         known = numbers.shape == (count,) and not numbers.is_floating_point() and numbers.dtype != torch.bool
@@ -119,5 +122,6 @@ class _Draws:
         return torch.stack([torch.rand(shape, generator=stream) for stream in self.streams]).to(self.device)
 
 
-def _is_finite(value: object) -> bool:
+def is_finite(value: object) -> bool:
+    """Whether it is a number, and neither infinite nor NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

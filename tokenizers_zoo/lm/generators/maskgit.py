@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...blocks.masked import PostNormTransformer
 from ...errors import InputError
 from ...spec import TokenSpec
-from .base import Draw, Generator, Sampling
+from .base import Draw, Generator, Sampling, is_finite
 
 DROPPED, SMOOTHING, UNMASKED = 0.1, 0.1, 0.1  # in training: classes that are left out, label smoothing, weight of what is seen
 
@@ -34,6 +34,11 @@ class MaskGITSampling(Sampling):
     annealing: bool = False
 
     schedules: ClassVar[tuple[str, ...]] = ("constant", "linear", "power-cosine")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_finite(self.power) or self.power <= 0:
+            raise InputError(f"power is a number above 0, got {self.power!r}")
 
     def weight(self, step: int) -> float:
         """Of the guidance in a step; 0 for none."""
