@@ -152,7 +152,7 @@ def test_titok_vae(loaded: dict[str, Tokenizer]) -> None:
 
 
 @pytest.mark.parametrize(
-    "variant", [*SPEECH, LM_SPT, "titok-l32", "titok-s128", "titok-bl64-vq", "titok-bl128-vae", "instella-bae"]
+    "variant", [*SPEECH, LM_SPT, "titok-l32", "titok-s128", "titok-bl64-vq", "titok-bl128-vae", "instella-bae", "kl-16"]
 )
 def test_keys_and_parameter_counts_are_the_published_ones(variant: str) -> None:
     wanted = recorded.manifest(case(variant))

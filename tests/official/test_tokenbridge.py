@@ -76,6 +76,19 @@ def test_tokenbridge(case: str, load: Callable[..., tz.Tokenizer]) -> None:
     assert relative(2 * tokenizer.decode(tokens).pixels[..., ::4, ::4] - 1, io["output.quantized_image_s4"].clamp(-1, 1)) <= 1e-4
 
 
+@torch.no_grad()
+def test_training_decodes_a_sample_and_evaluation_the_mean() -> None:
+    tokenizer = copy.deepcopy(small("kl-tiny"))
+    images = media(tokenizer, 2)
+    mean = tokenizer.decode_latents(tokenizer.encode_latents(images))
+    first, second = tokenizer(images), tokenizer(images)
+    assert torch.equal(first.output, second.output)
+    torch.testing.assert_close(first.output, mean)
+    assert first.features["kl"].shape == (2, 64)
+    tokenizer.train()
+    assert not torch.allclose(tokenizer(images).output, mean, atol=1e-3)
+
+
 def test_parameters_and_bits_as_published() -> None:
     with torch.device("meta"):
         plain, bridged = tz.create("kl-16"), tz.create("tokenbridge-kl16")

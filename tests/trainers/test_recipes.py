@@ -175,7 +175,7 @@ def check_sharding(module: TokenizerModule, media: torch.Tensor, given: dict[str
             shard(module.adversary.discriminator, mesh)
             module.adversary.judge(output, media).discriminator.backward()
         output.mean().backward()
-        if output.shape == media.shape:  # TiTok's first stage gives logits
+        if output.shape == media.shape and tokenizer.quantizer:  # TiTok's first stage gives logits, an autoencoder has no tokens
             tokenizer.decode(tokenizer.encode(media, **given))
 
 

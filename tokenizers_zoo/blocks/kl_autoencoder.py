@@ -64,9 +64,8 @@ class KLEncoder(Part):
         widths = [channels * m for m in multipliers]
         self.patch_size = patch_size
         self.conv_in = nn.Conv2d(3 * patch_size**2, channels, 3, padding=1)
-        self.down = nn.ModuleList(_level(a, b, 2) for a, b in itertools.pairwise([channels, *widths]))
-        if attention:
-            self.down[-1] = nn.Sequential(*(nn.Sequential(block, SpatialAttention(widths[-1])) for block in self.down[-1]))
+        pairs = enumerate(itertools.pairwise([channels, *widths]), 1)
+        self.down = nn.ModuleList(_level(a, b, 2, attention and level == len(widths)) for level, (a, b) in pairs)
         self.downsample = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2) for width in widths[:-1])
         self.mid = _middle(widths[-1])
         self.norm_out, self.conv_out = group_norm(widths[-1]), nn.Conv2d(widths[-1], 2 * dim, 3, padding=1)
@@ -181,9 +180,10 @@ def _side(image_size: int, multipliers: Sequence[int], patch_size: int) -> int:
     return image_size // stride
 
 
-def _level(in_channels: int, out_channels: int, count: int) -> nn.Sequential:
+def _level(in_channels: int, out_channels: int, count: int, attention: bool = False) -> nn.Sequential:
     widths = [in_channels] + [out_channels] * count
-    return nn.Sequential(*(ResidualConv(a, b) for a, b in itertools.pairwise(widths)))
+    blocks = (ResidualConv(a, b) for a, b in itertools.pairwise(widths))
+    return nn.Sequential(*(nn.Sequential(block, SpatialAttention(out_channels)) if attention else block for block in blocks))
 
 
 def _middle(channels: int) -> nn.Sequential:

@@ -46,7 +46,10 @@ class VariationalTokenizer(ImageTokenizer):
         return self.posterior.sample(latents, generator) if generator else self.posterior.split(latents)[0]
 
     def forward(self, media: Tensor, **given: Any) -> Reconstruction:
-        """As ImageTokenizer's; without quantizer latents are decoded, of a posterior a sample: features["kl"] (B, positions)."""
+        """As ImageTokenizer's; without quantizer latents are decoded, of a posterior in training a sample, else the mean.
+
+        features["kl"], (B, positions), where there is a posterior and no quantizer.
+        """
         if self.quantizer is not None:
             return super().forward(media, **given)
         extent = self._trained_extent(media)
@@ -54,5 +57,5 @@ class VariationalTokenizer(ImageTokenizer):
         latents = self.encode_latents(media, moments=self.posterior is not None, **given)
         if self.posterior is not None:
             features["kl"] = self.posterior.kl(latents)
-            latents = self.posterior.sample(latents)
+            latents = self.posterior.sample(latents) if self.training else self.posterior.split(latents)[0]
         return Reconstruction(self.decode_latents(latents, **given, **extent), latents, features=features)
