@@ -97,10 +97,12 @@ def cut(value: Any, folder: Path) -> Any:
         case "GridDecoder":
             inside["width"] = 64  # groups divide it
         case "SigLIPTeacher":
-            inside |= {"path": None, "patch_size": 14, "width": 48, "depth": 1, "heads": 3}
+            inside |= {"path": None, "patch_size": 14, "width": 24, "depth": 1, "heads": 3}
         case "TokenTeacher":
             inside["side"] = 4
-            inside["teacher"]["init_args"]["tap"] = "network.blocks.3"
+            inside["teacher"]["init_args"]["tap"] = "network.blocks.1"
+        case "SemanticHead":
+            inside |= {"width": 24, "heads": 3}  # what its teachers give
         case "Projector":
             inside |= {"width": 64, "dim": 16}
         case "TorchvisionNetwork":

@@ -63,13 +63,13 @@ class AttentionPool(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int):
         super().__init__()
         self.heads = heads
-        self.probe = nn.Parameter(torch.randn(1, width))
+        self.probe = nn.Parameter(torch.randn(1, 1, width))
         self.query, self.key_value, self.out_proj = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
         self.norm, self.mlp = nn.LayerNorm(width, EPSILON), _perceptron(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, width) -> (B, width)."""
-        q = rearrange(self.query(self.probe).expand(len(x), 1, -1), "b n (h d) -> b h n d", h=self.heads)
+        q = rearrange(self.query(self.probe).expand(len(x), -1, -1), "b n (h d) -> b h n d", h=self.heads)
         k, v = rearrange(self.key_value(x), "b n (two h d) -> two b h n d", two=2, h=self.heads)
         seen = self.out_proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h 1 d -> b (h d)"))
         return seen + self.mlp(self.norm(seen))
