@@ -62,6 +62,8 @@ class Tokens:
             raise TokenError(f"{self.spec.name} here has {len(sizes)} codebooks, codes have {codes.shape[1]}")
         if self.lengths.shape != (len(codes),):
             raise TokenError(f"lengths must have one entry an item ({len(codes)}), got {tuple(self.lengths.shape)}")
+        if self._is_whole_and_right():
+            return
         if len(codes) and not (int(self.lengths.min()) >= 0 and int(self.lengths.max()) <= codes.shape[-1]):
             raise TokenError(f"lengths must lie in 0..{codes.shape[-1]}, got {short(self.lengths.tolist())}")
         valid = self.mask[:, None]
@@ -73,6 +75,13 @@ class Tokens:
             low, high = int(codes.min()), int(codes.max())
             raise TokenError(f"codes of {self.spec.name} must lie in [0, size) of their codebook, got {low}..{high}")
         raise TokenError(f"positions past an item's length must hold {PAD}; pass the right lengths")
+
+    def _is_whole_and_right(self) -> bool:
+        """Whether these are whole items on the CPU with codes in range: the usual case, which numpy checks soonest."""
+        if self.codes.device.type != "cpu" or not self.codes.numel() or (self.lengths.numpy() != self.codes.shape[-1]).any():
+            return False
+        codes = self.codes.numpy()
+        return codes.min() >= 0 and bool((codes.max(axis=(0, 2)) < self.spec.codebook_sizes).all())
 
     def _check_conditions(self) -> None:
         given = [*self.conditions, *(["text"] if self.text else [])]

@@ -1,0 +1,97 @@
+"""A corpus against single files: `python benchmarks/corpus.py`.
+
+Clips of 1 to 3 s, cut by seed from tests/data. Overhead: processor time of the local engine, manifest to shards, beside that of
+encode_many on the same clips, in turn in one process. Rows a second: TokenDataset in order, at random and as a shuffled stream,
+each row as Tokens and as codes alone, beside Tokens.load of one .tok file a clip; medians of the rounds.
+"""
+
+import argparse
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from many import cut
+
+import tokenizers_zoo as tz
+from tokenizers_zoo.corpus import encode_shards, plan
+from tokenizers_zoo.manifest import read_manifest
+
+
+def main() -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", default="dm-codec-tiny")
+    parser.add_argument("--clips", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    codec = tz.load(args.name)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        cut(work / "clips", args.clips)
+        overhead(codec, work, args.rounds)
+        reading(codec, work, args.rounds)
+
+
+def overhead(codec: tz.Tokenizer, work: Path, rounds: int) -> None:
+    shares = []
+    for _ in range(rounds):
+        shutil.rmtree(work / "corpus", ignore_errors=True)
+
+        def corpus() -> None:
+            rows = read_manifest(work / "clips", (".wav",))
+            assert not any(done.failed for done in encode_shards(codec, plan(rows, work, 1000), work / "corpus"))
+
+        ours = clock(corpus)
+        alone = clock(lambda: consume(tz.encode_many(codec, read_manifest(work / "clips", (".wav",)))))
+        shares.append(ours / alone - 1)
+        print(
+            f"corpus {ours:.2f} s, encode_many alone {alone:.2f} s of processor time: {100 * shares[-1]:.1f} % more", flush=True
+        )
+    print(f"overhead of the local engine: {100 * statistics.median(shares):.1f} %")
+
+
+def reading(codec: tz.Tokenizer, work: Path, rounds: int) -> None:
+    (work / "tok").mkdir()
+    dataset = tz.TokenDataset(work / "corpus")
+    for number, row in enumerate(dataset):
+        row.tokens.save(work / f"tok/{number:06d}.tok")
+    files = sorted((work / "tok").iterdir())
+    dataset = tz.TokenDataset(work / "corpus")  # with nothing in memory; the first round fills it
+    order = random.Random(0).sample(range(len(dataset)), len(dataset))
+    ways: dict[str, Callable[[], Iterable[Any]]] = {
+        ".tok files": lambda: map(tz.Tokens.load, files),
+        "in order, Tokens": lambda: (row.tokens for row in tz.TokenDataset(work / "corpus")),
+        "in order, codes": lambda: (row.codes for row in tz.TokenDataset(work / "corpus")),
+        "at random, codes": lambda: (dataset[i].codes for i in order),
+        "shuffled stream, codes": lambda: (row.codes for row in tz.TokenDataset(work / "corpus").stream(seed=0)),
+    }
+    seconds = {name: [clock(lambda way=way: consume(way())) for _ in range(rounds)] for name, way in ways.items()}
+    base = statistics.median(seconds[".tok files"])
+    for name, times in seconds.items():
+        middle = statistics.median(times)
+        print(f"{name}: {len(files) / middle:,.0f} rows a second, {base / middle:.1f} times as many", flush=True)
+    sizes = [sum(path.stat().st_size for path in (work / place).rglob("*.*")) for place in ("corpus", "tok")]
+    print(f"bytes: corpus {sizes[0]:,}, .tok files {sizes[1]:,}")
+
+
+def clock(run: Callable[[], object]) -> float:
+    """Seconds of processor time of all threads."""
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def consume(items: Iterable[Any]) -> None:
+    for _ in items:
+        pass
+
+
+if __name__ == "__main__":
+    main()
