@@ -27,7 +27,9 @@ TRAINED = [words for words in ALL if words[0] in parser.TRAINING]
 
 def test_commands_of_files() -> None:
     found = [words for words in ALL if words not in TRAINED]
-    assert {"list", "info", "encode", "decode", "roundtrip", "tokenize", "import", "eval", "export"} == {words[0] for words in found}
+    assert {"list", "info", "encode", "decode", "roundtrip", "tokenize", "import", "eval", "export"} == {
+        words[0] for words in found
+    }
     for words in found:
         args = parser.build().parse_args(words)
         if words[0] == "eval":
