@@ -70,7 +70,7 @@ def _placed(tower: State, tokenizer: Tokenizer) -> State:
 
     def place(key: str) -> str:
         first, *others = key.split(".")
-        if first == "layers" and int(others[0]) >= count:
+        if first == "layers" and others[0].isdigit() and int(others[0]) >= count:
             return ".".join(["head.layers", str(int(others[0]) - count), *others[1:]])
         return f"encoder.{key}" if first in ("patches", "layers") else f"head.{key}"
 
@@ -98,7 +98,7 @@ def _others(state: Mapping[str, Tensor], tokenizer: Tokenizer) -> State:
     top = len(decoder.up) - 1
     found: State = {}
     for key, value in state.items():
-        if re.match(r"quantizer_(pix|sem)\.codebooks\.\d+\.", key):
+        if re.fullmatch(r"quantizer_(pix|sem)\.codebooks\.\d+\.(weight|cluster_size_ema|embed_ema)", key):
             continue
         name = key
         for theirs, ours in _PROJECTIONS.items():
