@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader
 import tokenizers_zoo as tz
 from tokenizers_zoo.corpus import TokenRow, TokenStream, shard
 from tokenizers_zoo.corpus import dataset as dataset_module
+from tokenizers_zoo.lm import Delay, Vocabulary
 
 pytest.importorskip("pyarrow")
 
@@ -204,3 +207,16 @@ def test_hugging_face_datasets_read_it(tmp_path: Path) -> None:
         if row["length"]
     )
     assert found.features["codes"].feature.feature.dtype == "uint16"
+
+
+def test_the_readme_reads_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(tmp_path / "corpus")
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```py\n(corpus = .*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+    block = block.replace(block.splitlines()[-1], "")  # datasets, which has a test of its own
+    vocabulary = Vocabulary(5, {"speech": Delay(SPEECH)})
+    known = {"tz": tz, "torch": torch, "vocabulary": vocabulary, "tokenizer": lambda text: SimpleNamespace(input_ids=[1, 2])}
+    exec(block, known)
+    batches = list(known["loader"])
+    assert sum(len(batch["input_ids"]) for batch in batches) == 34
+    assert len(list(known["stream"])) == 34

@@ -71,7 +71,6 @@ def test_other_weights_settings_and_input_are_refused(tmp_path: Path, capsys: py
     assert "tokenizer 'dm-codec-tiny' instead of 'lm-spt-tiny', weights 'a46b" in err
     assert "as have 3 shards in all: give another folder, or --overwrite" in err
     codec = tz.load(NAME)
-    codec.decoder.requires_grad_(False).apply(lambda part: None)
     next(codec.encoder.parameters()).data.mul_(1.01)
     codec.weights = "other"
     codec.save_pretrained(tmp_path / "trained")
@@ -79,6 +78,11 @@ def test_other_weights_settings_and_input_are_refused(tmp_path: Path, capsys: py
     assert "has weights 'a46b4fa4be3d' instead of" in err
     assert "dtype 'float32' instead of 'bfloat16'" in refused(*words(manifest, out, "--shard-size", "2", "--dtype", "bfloat16"))
     assert "is of other input than this, as are 3 files in all" in refused(*words(manifest, out))
+    (out / "mine.parquet").write_bytes(b"a table of the user's")
+    capsys.readouterr()
+    assert main(words(manifest, out, "--overwrite")) == 1
+    assert "mine.parquet is not a whole Parquet file" in capsys.readouterr().err
+    (out / "mine.parquet").unlink()
     assert main(words(manifest, out, "--overwrite")) == 0
     assert len(shards(out)) == 1
     assert len(tz.TokenDataset(out)) == 5

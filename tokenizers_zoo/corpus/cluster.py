@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError, WeightsError
+from ..errors import InputError, TokenError, WeightsError
 from ..tables import package
 from ..tokenizer import Size, Tokenizer
 from .local import encode_shards
 from .plan import Done, Shard
 from .shard import Origin
+
+WRONG = (InputError, TokenError, WeightsError, OSError, ImportError)  # what a user can mend
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ def encode_on_ray(work: Work, shards: Sequence[Shard], concurrency: int | None =
     """Writes shards by `concurrency` actors (by default one a CPU, or as many as there is room for on the GPUs), each with one
     CPU and `num_gpus` GPUs, on the cluster of RAY_ADDRESS, or on one that is started on this machine.
 
-    A shard is given as soon as it is done, in any order. Raises InputError without Ray, and what an actor raises that cannot load
-    the tokenizer, or loads other weights than `work.origin` has.
+    A shard is given as soon as it is done, in any order. Raises InputError without Ray, and what an actor meets that cannot load
+    the tokenizer or write, or WeightsError where it loads other weights than `work.origin` has.
     """
     ray = package("ray", "ray")
     data = package("ray.data", "ray")
@@ -56,26 +58,40 @@ def encode_on_ray(work: Work, shards: Sequence[Shard], concurrency: int | None =
     done = tasks.map(_Actor, fn_constructor_args=(work, num_gpus), compute=actors, num_cpus=1, num_gpus=num_gpus)
     try:
         for row in done.iter_rows():
+            if isinstance(row["done"], Exception):
+                raise row["done"]
             yield row["done"]
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        raise cause if isinstance(cause, InputError | WeightsError) else InputError(f"Ray stopped: {error}") from error
+        raise InputError(f"Ray stopped: {str(error).strip().splitlines()[0]}; run again to go on") from error
 
 
 class _Actor:
+    """What is wrong comes back as a row: what an actor raises would reach the driver as a page of text, after other tries."""
+
     def __init__(self, work: Work, num_gpus: float):
         self.work = work
-        self.tokenizer = work.load("cuda" if num_gpus else "cpu")
-        with self._precision():
-            theirs, mine = work.origin.identity, Origin.of(self.tokenizer, work.size).identity
-        if theirs != mine:
-            raise WeightsError(f"a worker of Ray loads {mine}, the driver {theirs}: give all machines the same weights")
+        try:
+            self.tokenizer = work.load("cuda" if num_gpus else "cpu")
+            with self._precision():
+                theirs, mine = work.origin.identity, Origin.of(self.tokenizer, work.size).identity
+            self.wrong: Exception | None = (
+                None
+                if theirs == mine
+                else WeightsError(f"a worker of Ray loads {mine}, the driver {theirs}: give all machines the same weights")
+            )
+        except WRONG as error:
+            self.wrong = error
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         work = self.work
-        with self._precision():
-            (done,) = encode_shards(self.tokenizer, [row["shard"]], work.folder, work.size, work.batch_size, work.workers)
-        return {"done": done}
+        if self.wrong:
+            return {"done": self.wrong}
+        try:
+            with self._precision():
+                (done,) = encode_shards(self.tokenizer, [row["shard"]], work.folder, work.size, work.batch_size, work.workers)
+            return {"done": done}
+        except WRONG as error:
+            return {"done": error}
 
     def _precision(self) -> torch.autocast:
         dtype = getattr(torch, self.work.origin.dtype)

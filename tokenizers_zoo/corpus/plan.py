@@ -56,10 +56,10 @@ def missing(shards: Sequence[Shard], folder: Path, origin: Origin, overwrite: bo
     other: list[tuple[Path, str]] = []
     there: dict[str, Done] = {}
     for path in sorted(folder.glob("[!.]*.parquet")):
+        head = read_head(path)  # an error for what is no shard, so that nothing else is ever removed
         if path.name not in planned:
             strange.append(path)
             continue
-        head = read_head(path)
         theirs, mine = head.origin.identity, origin.identity
         if differing := [f"{name} {theirs[name]!r} instead of {mine[name]!r}" for name in mine if theirs[name] != mine[name]]:
             other.append((path, ", ".join(differing)))
