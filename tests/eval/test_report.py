@@ -296,6 +296,11 @@ def test_what_was_not_measured_is_listed_with_its_reason(tmp_path: Path) -> None
     assert "Not measured" not in written(tmp_path, [result("a")], [rows([0.5])]).texts["h2"]
 
 
+def test_one_note_of_several_systems_is_said_once() -> None:
+    results = [result("a", notes=["few codes"]), result("b"), result("c", notes=["few codes", "no rate"])]
+    assert report.table(results, "audio").split("\n\n")[2:] == ["a; c: few codes.", "c: no rate."]
+
+
 def test_the_table_counts_items_and_says_where_numbers_are_from() -> None:
     results = [result("a|b", 1500.0, -0.0001), result("c"), result("d", measure="wer")]
     results[0]["values"] |= {"fid": {"value": 7.0}, "entropy_coded_per_second_or_pixel": 900.0}

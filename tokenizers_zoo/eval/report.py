@@ -26,7 +26,11 @@ def table(results: Results, modality: str) -> str:
     """Markdown: a row a system; rates, the entropy-coded one where there are codes, means with 95 % intervals; their origin."""
     rows = [[cell.replace("|", "&#124;") for cell in row] for row in cells(results, modality)]
     head, *rest = [f"| {' | '.join(row)} |" for row in rows]
-    notes = [f"\n{result['system']}: {note}." for result in results for note in result.get("notes", ())]
+    said: dict[str, list[str]] = {}
+    for result in results:
+        for note in result.get("notes", ()):
+            said.setdefault(note, []).append(result["system"])
+    notes = [f"\n{'; '.join(systems)}: {note}." for note, systems in said.items()]
     return "\n".join([head, "|" + "---|" * len(rows[0]), *rest, "", origin(results), *notes])
 
 
