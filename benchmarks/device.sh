@@ -12,7 +12,7 @@
 # further options: python benchmarks/device.py --help
 #
 # Of a checkout it takes 49 MB; what else checkpoints/ has can stay behind, and all but
-#   tar c benchmarks models trainers tokenizers_zoo tests/data checkpoints/*-tiny/config.json checkpoints/*-tiny/model.safetensors
+#   tar c benchmarks models trainers tokenizers_zoo tests/data checkpoints/dm-codec-tiny checkpoints/lm-spt-tiny checkpoints/titok-tiny
 # Teachers are random networks of the recipes' sizes; speech and photos are those of tests/data, made up where they are missing.
 #
 # How to read the JSON:
