@@ -143,6 +143,7 @@ def test_positions_of_others_are_refused(tmp_path: Path) -> None:
         dataset.stream(seed=-1)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_workers_keep_their_positions(tmp_path: Path) -> None:
     torchdata = pytest.importorskip("torchdata.stateful_dataloader")
     made(tmp_path, (30, 29))
