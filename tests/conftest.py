@@ -18,6 +18,7 @@ from tokenizers_zoo.quantizers.moving_average import MovingAverageCodebook
 
 DATA = Path(__file__).parent / "data"
 FIXTURES = {path.stem: path for path in sorted((DATA / "variants").glob("*.yaml"))}  # variants that only tests have
+CONVOLUTIONAL = ("ConvGridDecoder", "ConvGridEncoder", "GridDecoder", "KLAutoencoder", "VQGANDecoder")
 LARGEST = 20_000_000  # parameters of a variant that the default run builds at full size
 
 # torch notes at the first use of a device, for good, which functions make tensors; opening a model transformers replaces linspace
@@ -62,7 +63,7 @@ def small(name: str) -> tz.Tokenizer:
 
 def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
     """Overrides that leave every kind of block in place: depth 2, width 96, 4 filters, 2 steps, 64 positions, narrow convolutions
-    on pixels, a grid of 64 pixels a side, a text encoder of two layers.
+    on pixels, grids of 3 x 3 of which 50 pixels are no multiple or of 64 pixels a side, a text encoder of two layers.
     """
     cuts: dict[str, object] = {}
     for key, value in args.items():
@@ -76,8 +77,15 @@ def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
             cuts[prefix + key] = 64
         elif key == "filters":
             cuts[prefix + key] = 4
-        elif isinstance(value, dict) and value.get("class_path") in ("VQGANDecoder", "KLAutoencoder", "GridDecoder"):
+        elif key == "image_size" and value > 64 and ("grid" in args or "dim" not in args):
+            cuts[prefix + key] = 50
+        elif (key == "grid" and value > 8) or (key == "scales" and value[-1] > 8):
+            cuts[prefix + key] = 3 if key == "grid" else [1, 2, 3]
+        elif key == "trained":
+            cuts[prefix + key] = 2
+        elif isinstance(value, dict) and value.get("class_path") in CONVOLUTIONAL:
             cuts[f"{prefix}{key}.channels"] = 32
+            cuts |= _cuts(value.get("init_args", {}), f"{prefix}{key}.")
             if value["class_path"] == "KLAutoencoder":
                 cuts[f"{prefix}{key}.multipliers"] = [1] * len(value["init_args"]["multipliers"])
         elif isinstance(value, dict) and value.get("class_path") in ("KLGridEncoder", "KLGridDecoder"):

@@ -19,6 +19,7 @@ NAMES = [
     "flextok-tiny",
     "instella-bae",
     "dualtoken-tiny",
+    "tokenflow-tiny",
 ]  # every kind of block
 DTYPES = [torch.float16, torch.bfloat16, torch.float64]
 

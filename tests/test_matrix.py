@@ -38,7 +38,8 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     torch.manual_seed(0)
     result = tokenizer(media(tokenizer, 4 if flow else 2, 3200))
     # a flow decodes nothing in training, and of two vocabularies one makes no pixels
-    outputs = [x for x in (result.output, result.features.get("velocity"), result.features.get("pooled")) if x is not None]
+    others = ("velocity", "pooled", *(["semantic"] if hasattr(tokenizer, "semantic_decoder") else []))
+    outputs = [x for x in (result.output, *map(result.features.get, others)) if x is not None]
     sum(output.square().mean() for output in outputs).backward(retain_graph=True)
     assert untaught(tokenizer.encoder) == untaught(tokenizer.decoder) == [], "by the output alone, through the quantizer"
     rest = [*result.features.values(), *(result.quantized.losses.values() if result.quantized else ())]

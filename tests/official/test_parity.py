@@ -14,6 +14,7 @@ from tokenizers_zoo.official import IMPORTERS, importer
 SPEECH = ["dm-codec", "speechtokenizer"]
 LM_SPT = "lm-spt-12.5hz-24k"
 UNPUBLISHED = {"lm-spt-25hz", "lm-spt-12.5hz", "lm-spt-6.25hz"}  # no author gave their weights away
+UNPUBLISHED |= {"tokenflow-clipb-single"}
 UNPUBLISHED |= {f"textok-{kind}{count}" for kind in ("", "vq-") for count in (32, 64, 128, 256)}
 TITOK = ["titok-s128", *(pytest.param(n, marks=pytest.mark.slow) for n in ("titok-l32", "titok-bl64-vq"))]
 

@@ -21,6 +21,7 @@ from .lm_spt import LM_SPT
 from .ta_titok import TA_TITOK
 from .titok import TITOK
 from .tokenbridge import TOKENBRIDGE
+from .tokenflow import TOKENFLOW
 
 IMPORTERS: dict[str, Official] = {
     "dm-codec": DM_CODEC,
@@ -32,6 +33,7 @@ IMPORTERS: dict[str, Official] = {
     **FLEXTOK,
     **TOKENBRIDGE,
     **DUALTOKEN,
+    **TOKENFLOW,
 }
 Source = str | Path | Mapping[str, Tensor] | Sequence[str | Path]
 
