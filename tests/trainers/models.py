@@ -75,6 +75,14 @@ def vision_model(folder: Path) -> str:
     return str(folder)
 
 
+def clip_model(folder: Path, image_size: int = 32) -> str:
+    """An image tower of CLIP of width 16, for patches of 16, and its projection to 512 numbers."""
+    torch.manual_seed(0)
+    config = transformers.CLIPVisionConfig(**SMALL, image_size=image_size, patch_size=16, projection_dim=512)
+    transformers.CLIPVisionModelWithProjection(config).save_pretrained(folder)
+    return str(folder)
+
+
 @cache
 def classifier(folder: Path, name: str) -> str:
     """A state dict of random weights: of timm for EfficientNet, else of torchvision."""

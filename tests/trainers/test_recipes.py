@@ -13,7 +13,7 @@ from conftest import DATA
 from lightning.pytorch.cli import LightningCLI
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from models import classifier, language_model, speech_model, vision_model
+from models import classifier, clip_model, language_model, speech_model, vision_model
 from tokenizers_zoo import zoo
 from tokenizers_zoo.losses.distillation import TAxisDistillation
 from tokenizers_zoo.tokenizer import Reconstruction
@@ -42,6 +42,8 @@ LEARNED = {  # of the first loss, what 15 steps on one batch leave at most
     "titok-s128-stage1": 0.8,
     "titok-s128-stage2": 0.9,
     "titok-tiny": 0.7,
+    "tokenflow-clipb": 0.9,
+    "tokenflow-tiny": 0.8,
 }
 CUTS = {
     "depth": 1,
@@ -56,6 +58,7 @@ CUTS = {
     "depths": [1],
     "least": 32,
     "sizes": [32],
+    "scales": [1, 2, 8],
 }
 WIDTHS = {  # of discriminators, which are built at their narrowest: groups divide it
     "BlurPatchDiscriminator": 32,
@@ -90,6 +93,16 @@ def cut(value: Any, folder: Path) -> Any:
             inside["path"] = language_model(folder / "text")
         case "TimmNetwork":
             inside["weights"] = classifier(folder, inside["name"])
+        case "CLIPNetwork":
+            inside["path"] = clip_model(folder / "clip")
+        case "CLIPTrunk":
+            inside["patch_size"] = 4
+        case "ConvGridEncoder" | "ConvGridDecoder":
+            inside |= {"grid": 8, "multipliers": [1, 2, 4]}
+        case "SharedIndexQuantizer":
+            inside["codebook_size"] = 64
+        case "SemanticDecoder":
+            inside |= {"dim": CUTS["semantic_dim"], "grid": 8}
         case "HubNetwork":
             inside["path"] = vision_model(folder / "vision")
         case "DualVocabularyEncoder":
