@@ -39,8 +39,8 @@ def encode_on_ray(work: Work, shards: Sequence[Shard], concurrency: int | None =
     """Writes shards by `concurrency` actors (by default one a CPU, or as many as there is room for on the GPUs), each with one
     CPU and `num_gpus` GPUs, on the cluster of RAY_ADDRESS, or on one that is started on this machine.
 
-    A shard is given as soon as it is done, in any order. Raises InputError without Ray, and what an actor meets that cannot load
-    the tokenizer or write, or WeightsError where it loads other weights than `work.origin` has.
+    A shard is given as soon as it is done, in any order. Raises InputError without Ray, what an actor that cannot load
+    the tokenizer or cannot write meets, and WeightsError for one that loads other weights than those of `work.origin`.
     """
     ray = package("ray", "ray")
     data = package("ray.data", "ray")
