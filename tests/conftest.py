@@ -18,7 +18,7 @@ from tokenizers_zoo.quantizers.moving_average import MovingAverageCodebook
 
 DATA = Path(__file__).parent / "data"
 FIXTURES = {path.stem: path for path in sorted((DATA / "variants").glob("*.yaml"))}  # variants that only tests have
-CONVOLUTIONAL = ("ConvGridDecoder", "ConvGridEncoder", "GridDecoder", "KLAutoencoder", "VQGANDecoder")
+CONVOLUTIONAL = ("ConvGridDecoder", "ConvGridEncoder", "KLAutoencoder", "VQGANDecoder")
 LARGEST = 20_000_000  # parameters of a variant that the default run builds at full size
 
 # torch notes at the first use of a device, for good, which functions make tensors; opening a model transformers replaces linspace
@@ -88,6 +88,9 @@ def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
             cuts |= _cuts(value.get("init_args", {}), f"{prefix}{key}.")
             if value["class_path"] == "KLAutoencoder":
                 cuts[f"{prefix}{key}.multipliers"] = [1] * len(value["init_args"]["multipliers"])
+        elif isinstance(value, dict) and value.get("class_path") == "GridDecoder":
+            sizes = {"channels": 32, "image_size": 112, "width": 96}
+            cuts |= {f"{prefix}{key}.{name}": min(most, value["init_args"].get(name, most)) for name, most in sizes.items()}
         elif isinstance(value, dict) and value.get("class_path") in ("KLGridEncoder", "KLGridDecoder"):
             levels = [1] * len(value["init_args"]["multipliers"])
             cuts |= {f"{prefix}{key}.{name}": n for name, n in (("channels", 32), ("multipliers", levels), ("image_size", 64))}
@@ -96,6 +99,8 @@ def _cuts(args: dict, prefix: str = "") -> dict[str, object]:
             cuts[prefix + key] = {"class_path": toys.StubText.__name__, "init_args": sizes}
         elif isinstance(value, dict):
             inside = value.get("init_args", {}) if "class_path" in value else value  # a part, or several by their names
+            if value.get("class_path") == "DualVocabularyEncoder":
+                cuts[f"{prefix}{key}.image_size"] = min(112, inside["image_size"])
             cuts |= _cuts(inside, f"{prefix}{key}.")
     return cuts
 

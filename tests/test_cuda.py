@@ -9,12 +9,12 @@ import torch
 from conftest import is_discrete, media, once, small
 from discriminators.test_discriminators import CASES as DISCRIMINATORS
 from pretended import pretended_cuda, stand_in
-from torch import nn
+from torch import Tensor, nn
 from trainers.models import classifier, speech_model
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.losses.adversarial import FeatureMatching, Hinge, LeastSquares, LeCam
-from tokenizers_zoo.losses.alignment import FeatureAlignment
+from tokenizers_zoo.losses.alignment import FeatureAlignment, SquaredCosine, TowerDistillation
 from tokenizers_zoo.losses.distillation import CombinedDistillation, DAxisDistillation, PooledDistillation, TAxisDistillation
 from tokenizers_zoo.losses.dists import DISTS
 from tokenizers_zoo.losses.latent import KLDivergence, ProxyCodeLoss
@@ -72,6 +72,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("networks")
 
 
+class Tower(nn.Module):
+    """Places and their mean."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, 64, 64) -> (B, 64, 3), (B, 3)."""
+        places = nn.functional.avg_pool2d(images, 8).flatten(2).mT
+        return places, places.mean(1)
+
+
 LOSSES: dict[str, tuple[Callable[[Path], nn.Module], list[tuple[int, ...]]]] = {
     "CombinedDistillation": (lambda _: CombinedDistillation(DAxisDistillation(), parts=True), [(2, 50, 48), SERIES, (2, 49, 32)]),
     "DACMelLoss": (lambda _: DACMelLoss(16_000, [512], [40]), [WAVE, WAVE]),
@@ -101,8 +110,10 @@ LOSSES: dict[str, tuple[Callable[[Path], nn.Module], list[tuple[int, ...]]]] = {
         lambda folder: ResynthesisDistillation(WhisperEncoder(speech_model(folder, "whisper"))),
         [WAVE, WAVE],
     ),
+    "SquaredCosine": (lambda _: SquaredCosine(), [SERIES, SERIES]),
     "STOILoss": (lambda _: STOILoss(16_000), [WAVE, WAVE]),
     "TAxisDistillation": (lambda _: TAxisDistillation(), [SERIES, SERIES]),
+    "TowerDistillation": (lambda _: TowerDistillation(Tower()), [(2, 64, 3), (2, 3), IMAGE]),
     "WaveformCosine": (lambda _: WaveformCosine(), [WAVE, WAVE]),
 }
 INSIDE = {"RootMeanPool", "TimmNetwork", "TorchvisionNetwork"}  # others have them

@@ -200,7 +200,7 @@ def test_a_dataset_that_the_hub_does_not_give_is_said_so(error: Exception, monke
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("datasets", "pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
-    with pytest.raises(tz.InputError, match=r"needs pyarrow.*pip install 'tokenizers-zoo\[datasets\]'"):
+    with pytest.raises(tz.InputError, match=r"needs pyarrow.*pip install 'tokenizers-zoo\[corpus\]'"):
         read(tmp_path / "m.parquet", b"PAR1")
     with pytest.raises(tz.InputError, match=r"needs datasets.*pip install 'tokenizers-zoo\[datasets\]'"):
         read_manifest("hf:somebody/something", ())

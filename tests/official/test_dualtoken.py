@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import small
+from conftest import media, small
 from official import recorded
 from official.test_parity import relative
 from torch import Tensor
@@ -126,7 +126,7 @@ def test_sizes_that_do_not_fit_are_named() -> None:
 
 def test_embeddings_are_those_of_the_head() -> None:
     tokenizer = small("dualtoken-256")
-    tokens = tokenizer.encode(torch.rand(2, 3, 256, 256))
-    assert tokenizer.embed(tokens, "pixel").shape == (2, 256, 32)
-    assert tokenizer.embed(tokens, "semantic").shape[:2] == (2, 256)
+    tokens, positions = tokenizer.encode(media(tokenizer, 2)), tokenizer.spec.positions
+    assert tokenizer.embed(tokens, "pixel").shape == (2, positions, 32)
+    assert tokenizer.embed(tokens, "semantic").shape[:2] == (2, positions)
     assert tokenizer.embed(tokens, "pooled").shape == (2, tokenizer.embed(tokens, "semantic").shape[-1])

@@ -20,6 +20,9 @@ TABLES = {  # besides vectors
         r"(encoder|decoder)\.(position_embed|latent_embed|text\.position_embed)|encoder\.(latents|patch_embed\.weight)"
         r"|quantizer\.embedding\.weight",
     ),
+    "dualtoken": r"encoder\.patches\.places|head\.pool\.probe",
+    "tokenflow": r"(encoder\.semantic|semantic_decoder|encoder\.pixel|decoder)\.(position|latent)_embed"
+    r"|encoder\.pixel\.(latents|patch_embed\.weight)|quantizer\.(stage\.)?(pixel|semantic)\.weight",
     "lm-spt-12.5hz-24k": r"quantizer\.(semantic|acoustic\.stages\.\d)\.embedding\.weight",
 }
 
