@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch.testing import assert_close
 
 import tokenizers_zoo as tz
-
-transformers = pytest.importorskip("transformers")
-from tokenizers_zoo.lm.audio_model import AudioTokenizerModel  # noqa: E402
+from tokenizers_zoo.lm.audio_model import AudioTokenizerModel
 
 WORDS = ["there is an example", "and another"]
 
