@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .base import ImageDecoder, ImageEncoder
 from .conv2d import group_norm
-from .kl_autoencoder import ResidualConv, SpatialAttention
+from .kl_autoencoder import ResidualConv, SpatialAttention, middle
 
 
 class Level(nn.Module):
@@ -59,7 +59,7 @@ class ConvGridEncoder(ImageEncoder):
             Level(a, b, blocks, level == len(widths) - 1) for level, (a, b) in enumerate(itertools.pairwise([channels, *widths]))
         )
         self.downsample = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2) for width in widths[:-1])
-        self.mid = _middle(widths[-1])
+        self.mid = middle(widths[-1])
         self.norm_out, self.conv_out = group_norm(widths[-1]), nn.Conv2d(widths[-1], hidden, 3, padding=1)
         self.out_proj = nn.Linear(hidden, dim)
 
@@ -97,7 +97,7 @@ class ConvGridDecoder(ImageDecoder):
         widths = [channels * m for m in multipliers][::-1]
         self.in_proj = nn.Linear(dim, hidden)
         self.conv_in = nn.Conv2d(hidden, widths[0], 3, padding=1)
-        self.mid = _middle(widths[0])
+        self.mid = middle(widths[0])
         self.up = nn.ModuleList(  # from the lowest resolution to the highest
             Level(a, b, blocks, not level) for level, (a, b) in enumerate(itertools.pairwise([widths[0], *widths]))
         )
@@ -112,10 +112,6 @@ class ConvGridDecoder(ImageDecoder):
             x = level(x)
             x = smooth(F.interpolate(x, scale_factor=2.0, mode="nearest")) if smooth else x
         return (_resized(self.conv_out(F.silu(self.norm_out(x))), self.image_size) + 1) / 2
-
-
-def _middle(channels: int) -> nn.Sequential:
-    return nn.Sequential(ResidualConv(channels, channels), SpatialAttention(channels), ResidualConv(channels, channels))
 
 
 def _resized(images: Tensor, side: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .attention_projection import AttentionProjection
 from .base import ImageDecoder
 from .conv2d import group_norm
-from .kl_autoencoder import ResidualConv, SpatialAttention
+from .kl_autoencoder import ResidualConv, SpatialAttention, middle
 
 
 class NarrowingConv(ResidualConv):
@@ -49,7 +49,7 @@ class GridDecoder(ImageDecoder):
         self.expand = AttentionProjection(dim, width, causal=True)
         self.narrow = NarrowingConv(width, widths[0])
         self.conv_in = nn.Conv2d(widths[0], widths[0], 3, padding=1)
-        self.mid = _level([widths[0]] * 3, attention=True)[:-1]
+        self.mid = middle(widths[0])
         self.up = nn.ModuleList(  # from the lowest resolution to the highest
             _level([before] + [after] * blocks, attention=level == 0)
             for level, (before, after) in enumerate(itertools.pairwise([widths[0], *widths]))

@@ -67,7 +67,7 @@ class KLEncoder(Part):
         pairs = enumerate(itertools.pairwise([channels, *widths]), 1)
         self.down = nn.ModuleList(_level(a, b, 2, attention and level == len(widths)) for level, (a, b) in pairs)
         self.downsample = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2) for width in widths[:-1])
-        self.mid = _middle(widths[-1])
+        self.mid = middle(widths[-1])
         self.norm_out, self.conv_out = group_norm(widths[-1]), nn.Conv2d(widths[-1], 2 * dim, 3, padding=1)
         self.moments = nn.Conv2d(2 * dim, 2 * dim, 1)
 
@@ -89,7 +89,7 @@ class KLDecoder(Part):
         widths = [channels * m for m in multipliers][::-1]
         self.latents = nn.Conv2d(dim, dim, 1)
         self.conv_in = nn.Conv2d(dim, widths[0], 3, padding=1)
-        self.mid = _middle(widths[0])
+        self.mid = middle(widths[0])
         self.up = nn.ModuleList(_level(a, b, 3) for a, b in itertools.pairwise([widths[0], *widths]))
         self.upsample = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for width in widths[:-1])
         self.norm_out, self.conv_out = group_norm(widths[-1]), nn.Conv2d(widths[-1], 3 * patch_size**2, 3, padding=1)
@@ -186,5 +186,6 @@ def _level(in_channels: int, out_channels: int, count: int, attention: bool = Fa
     return nn.Sequential(*(nn.Sequential(block, SpatialAttention(out_channels)) if attention else block for block in blocks))
 
 
-def _middle(channels: int) -> nn.Sequential:
+def middle(channels: int) -> nn.Sequential:
+    """What stands where the map is smallest, (B, channels, H, W) -> the same."""
     return nn.Sequential(ResidualConv(channels, channels), SpatialAttention(channels), ResidualConv(channels, channels))
