@@ -21,7 +21,7 @@ DATA = Path(__file__).parent.parent / "tests/data"
 SPEECH, PHOTO, CAPTION = DATA / "sense_and_sensibility_0870.wav", DATA / "chelsea.jpg", "a close photo of a tabby cat"
 LENGTHS = {"flextok-tiny": (1, 4, 16, 64), "textok-tiny": (16, 64)}  # of ordered tokens: that many of the first
 STYLE = """
-body{font:16px/1.5 system-ui;max-width:70rem;margin:auto;padding:1rem}img{width:100%;image-rendering:pixelated}
+body{font:16px/1.5 system-ui;max-width:70rem;margin:auto;padding:1rem;overflow-wrap:anywhere}img{width:100%;image-rendering:pixelated}
 .side{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:1rem}.sound{grid-template-columns:repeat(auto-fill,minmax(16rem,1fr))}
 figure{margin:0}audio{width:100%}.sound img{height:9rem}
 """
