@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 PACKAGES = (
-    *("tokenizers-zoo", "torch", "torchaudio", "lightning", "transformers", "vector-quantize-pytorch", "jiwer", "pystoi", "pesq"),
+    *("tokenizers-zoo", "torch", "torchaudio", "lightning", "transformers", "jiwer", "pystoi", "pesq"),
     *("distillmos", "speechmos", "onnxruntime"),
     *("librosa", "torchmetrics", "torch-fidelity", "timm", "scikit-learn", "numpy", "pillow"),
 )
