@@ -174,9 +174,9 @@ def _construct(config: Assembly, kinds: Kinds, where: str) -> nn.Module:
     if not isinstance(arguments, dict):
         raise WeightsError(f"init_args of {name} must map names to values, got {type(arguments).__name__}")
     try:
-        inspect.signature(cls).bind(**arguments)
+        _signature(cls).bind(**arguments)
     except TypeError as error:
-        raise WeightsError(f"{name} cannot be built: {error}; it takes {inspect.signature(cls)}") from error
+        raise WeightsError(f"{name} cannot be built: {error}; it takes {_signature(cls)}") from error
     parts = {key: argument(cls, key, value) for key, value in arguments.items()}
     try:
         return cls(**parts)
@@ -196,6 +196,7 @@ def argument(cls: type[nn.Module], name: str, value: Any) -> Any:
     return built
 
 
+@cache
 def _hints(cls: type[nn.Module]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(cls.__init__)
@@ -232,11 +233,16 @@ def assembly_of(module: nn.Module, where: str = "the tokenizer") -> Assembly:
     cls, arguments = vars(module).get(BUILT_FROM, (type(module), None))
     if arguments is not None:
         arguments = dict(arguments)
-        for name in inspect.signature(cls).parameters.keys() & module._modules.keys():
+        for name in _signature(cls).parameters.keys() & module._modules.keys():
             part = module._modules[name]
             if isinstance(arguments.get(name), tuple) or (part is not None and BUILT_FROM in vars(part)):
                 arguments[name] = part
     return _named(cls, arguments, where)
+
+
+@cache
+def _signature(cls: type[nn.Module]) -> inspect.Signature:
+    return inspect.signature(cls)
 
 
 def _named(cls: type[nn.Module], arguments: dict[str, Any] | None, where: str) -> Assembly:
@@ -244,7 +250,7 @@ def _named(cls: type[nn.Module], arguments: dict[str, Any] | None, where: str) -
         raise WeightsError(
             f"{where} is a {cls.__name__}, which a config cannot name: tokenizers_zoo.register({cls.__name__}), then build it"
         )
-    rest = next((name for name, p in inspect.signature(cls).parameters.items() if p.kind is p.VAR_KEYWORD), None)
+    rest = next((name for name, p in _signature(cls).parameters.items() if p.kind is p.VAR_KEYWORD), None)
     flat = {key: value for key, value in arguments.items() if key != rest} | arguments.get(rest or "", {})
     told = {key: _told(value, f"{where}'s {key}") for key, value in flat.items() if key not in getattr(cls, "local", ())}
     return {"class_path": cls.__name__, "init_args": told}

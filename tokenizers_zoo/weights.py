@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -18,6 +20,12 @@ from .errors import WeightsError
 from .files import atomic_path
 
 CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 1
+HALF = (torch.float16, torch.bfloat16)
+PIECE = 1 << 18  # bytes that are hashed while they are in the processor's cache
+TYPES = {  # of safetensors
+    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool},
+    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
+}
 MODEL_TYPE = "tokenizers_zoo"  # by which transformers' Auto classes know a folder of ours
 
 
@@ -79,14 +87,53 @@ def write_folder(
 
 
 def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Config and weights of a folder that `write_folder` wrote. Raises WeightsError where they are damaged."""
+    """Config and weights of a folder that `write_folder` wrote, half precision widened to float32.
+
+    Raises WeightsError where they are damaged.
+    """
     config = read_config(Path(folder) / CONFIG)
     path = Path(folder) / WEIGHTS
     if not path.is_file():
         raise WeightsError(f"{path} is missing; a weight folder holds {CONFIG} and {WEIGHTS}")
-    if _sha256(path) != config.get("sha256"):
-        raise WeightsError(f"{path} does not match the checksum in {CONFIG}; copy or download the folder again")
-    return config, _parse(path)
+    wrong = WeightsError(f"{path} does not match the checksum in {CONFIG}; copy or download the folder again")
+    try:
+        state, digest = _read_hashed(path)
+    except WeightsError as error:
+        raise error if _sha256(path) == config.get("sha256") else wrong from error
+    if digest != config.get("sha256"):
+        raise wrong
+    return config, state
+
+
+def _read_hashed(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors of a safetensors file, and the SHA-256 of what they were read from, in one pass.
+
+    Each is memory of its own: a mapped file could still change once it was hashed. Raises WeightsError for damaged files.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            names = file.offset_keys()  # which follow each other without a gap, or safetensors refuses
+            slices = {name: file.get_slice(name) for name in names}
+            known = {name: (TYPES[part.get_dtype()], part.get_shape()) for name, part in slices.items()}
+    except (SafetensorError, KeyError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
+    state, digest = {}, hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+
+        def fill(tensor: Tensor) -> Tensor:
+            view = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+            at = 0
+            while at < len(view) and (count := file.readinto(view[at : at + PIECE])):
+                digest.update(view[at : at + count])
+                at += count
+            return tensor
+
+        data = sum(math.prod(shape) * dtype.itemsize for dtype, shape in known.values())
+        fill(torch.empty(os.fstat(file.fileno()).st_size - data, dtype=torch.uint8))  # what says all this
+        for name, (dtype, shape) in known.items():
+            tensor = fill(torch.empty(shape, dtype=dtype))
+            state[name] = tensor.float() if dtype in HALF else tensor
+    return state, digest.hexdigest()
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -109,7 +156,7 @@ def _sha256(path: Path) -> str:
 
 def _parse(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)  # mapped, not read: a tensor is in memory once it is copied into the model
+        return load_file(path)
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 
@@ -179,11 +226,16 @@ def load_plain(module: nn.Module, state: Mapping[str, Tensor], what: str) -> Non
     module.load_state_dict(state, strict=False)
 
 
-def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Copies `state` into `module`. Raises WeightsError that lists missing, surplus and mis-shaped keys."""
-    left_out = unsaved(module)
-    compare({k: v for k, v in shapes(module.state_dict()).items() if not k.startswith(left_out)}, shapes(state), what)
-    module.load_state_dict(state, strict=False)
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str, assign: bool = False) -> None:
+    """Copies `state` into `module`, or with `assign` puts its tensors in place of the module's, where types are equal.
+
+    Raises WeightsError that lists missing, surplus and mis-shaped keys.
+    """
+    left_out, mine = unsaved(module), module.state_dict()
+    compare({k: v for k, v in shapes(mine).items() if not k.startswith(left_out)}, shapes(state), what)
+    if assign:
+        state = {k: v.to(mine[k].dtype) for k, v in state.items()}
+    module.load_state_dict(state, strict=False, assign=assign)
 
 
 def compare(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> None:
