@@ -1,19 +1,132 @@
 """torch.compile changes no code, and no output beyond rounding."""
 
 import copy
+import pickle
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import media, small
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import tokenizers_zoo as tz
+from tokenizers_zoo import ready
+from tokenizers_zoo.streaming import decode_chunk, encode_chunk
 
-NAMES = ["dm-codec-tiny", "lm-spt-tiny", "titok-tiny", "instella-tiny"]
+NAMES = ["dm-codec-tiny", "lm-spt-tiny", "titok-tiny", "instella-tiny", "textok-tiny"]
+OTHERS = ["dm-codec", "lm-spt-12.5hz-24k", "flextok-tiny", "tokenflow-tiny", "dualtoken-tiny", "kl-tiny"]  # other blocks
 
 
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     torch.compiler.reset()
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> CompileCounterWithBackend:
+    """Compiles without a compiler, and counts how often."""
+    backend = CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(ready, "BACKEND", backend)
+    return backend
+
+
+def batches(tokenizer: tz.Tokenizer) -> list[list[torch.Tensor]]:
+    """One item, several, several lengths; and all of this again with others."""
+    sizes = ([4000], [5000, 5000], [2000, 6000, 3000], [7000], [3300, 3300, 3300], [6400, 1000])
+    if isinstance(tokenizer, tz.AudioTokenizer):
+        return [[torch.randn(1, n) * 0.2 for n in lengths] for lengths in sizes]
+    return [[torch.rand(3, tokenizer.image_size, tokenizer.image_size) for _ in lengths] for lengths in sizes]
+
+
+def same(compiled: tz.Tokenizer, eager: tz.Tokenizer, items: list[torch.Tensor], how: dict[str, object]) -> None:
+    tokens, expected = compiled.encode(items), eager.encode(items)
+    assert (tokens.codes != expected.codes).float().mean() <= 0.001  # what rounding may decide
+    ours, theirs = (tokenizer.decode(expected, **how) for tokenizer in (compiled, eager))
+    ours, theirs = (found.waveform if isinstance(found, tz.Audio) else found.pixels for found in (ours, theirs))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NAMES)
+def test_loaded_compiled(name: str, counted: CompileCounterWithBackend) -> None:
+    eager, compiled = tz.load(name), tz.load(name, compile=True)
+    assert compiled.state_dict().keys() == eager.state_dict().keys()
+    assert (compiled.config, compiled.weights) == (eager.config, eager.weights)
+    some = batches(eager)
+    for items in some[:3]:
+        same(compiled, eager, items, {})
+    before = counted.frame_count
+    assert before > 1
+    for items in some[3:]:
+        same(compiled, eager, items, {})
+    assert counted.frame_count == before, "compiled again for another length or number of items"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_blocks_compiled(name: str, counted: CompileCounterWithBackend) -> None:
+    eager = copy.deepcopy(small(name))
+    compiled, some = ready.ready(copy.deepcopy(eager), compile=True), batches(eager)
+    how = {"steps": 2} if "steps" in eager.decoder.options else {}
+    if eager.quantizer is None:
+        x = torch.stack(some[1])
+        torch.testing.assert_close(compiled.encode_latents(x), eager.encode_latents(x), rtol=0, atol=1e-4)
+        return
+    for items in some[:3]:
+        same(compiled, eager, items, how)
+    before = counted.frame_count
+    for items in some[3:]:
+        same(compiled, eager, items, how)
+    assert counted.frame_count == before
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_tokenizer_streams_saves_and_is_copied(counted: CompileCounterWithBackend, tmp_path: Path) -> None:
+    parts = ("encoder.semantic", "encoder.acoustic", "decoder", "auxiliary")
+    causal = {f"{part}.causal": True for part in parts} | {f"{part}.depth": 1 for part in parts}
+    live = tz.create("lm-spt-tiny", compile=True, **causal).eval()
+    eager, wave = copy.deepcopy(live), torch.randn(1, 1, 8000) * 0.2
+    heard, pieces = None, []
+    for chunk in wave.split(3000, dim=-1):
+        tokens, heard = encode_chunk(live, chunk, heard, last=chunk.shape[-1] < 3000)
+        pieces.append(tokens)
+    made = counted.frame_count
+    assert made > 0
+    whole = eager.encode(wave)
+    assert torch.equal(tz.Tokens.join(pieces).codes, whole.codes)
+    torch.testing.assert_close(decode_chunk(live, whole)[0].waveform, eager.decode(whole).waveform, rtol=0, atol=1e-4)
+    found = dict(tz.encode_many(live, [("a", wave[0]), ("b", wave[0, :, :5000])]))
+    assert torch.equal(found["a"].codes, whole.codes)
+    live.save_pretrained(tmp_path)
+    again = tz.load(tmp_path)
+    pickled = pickle.loads(pickle.dumps(live))
+    counted.frame_count = 0
+    for copied in (again, pickled, eager):
+        assert torch.equal(copied.encode(wave).codes, whole.codes)
+    assert counted.frame_count == 0  # a copy is as it was before
+
+
+def test_what_cannot_be_compiled_is_said_when_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> None:
+        raise FileNotFoundError("no g++ here")
+
+    monkeypatch.setattr(ready, "BACKEND", broken)
+    with pytest.raises(tz.InputError, match=r"compile=True fails on cpu \(.*no g\+\+ here.*\); install a C\+\+ compiler"):
+        tz.load("titok-tiny", compile=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NAMES)
+def test_loaded_compiled_by_inductor(name: str) -> None:
+    try:
+        compiled = tz.load(name, compile=True)
+    except tz.InputError as error:
+        pytest.skip(str(error))
+    eager = tz.load(name)
+    for items in batches(eager)[:3]:
+        same(compiled, eager, items, {})
 
 
 @pytest.mark.slow

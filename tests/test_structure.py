@@ -20,7 +20,7 @@ FLOORS = (
     ("tokens", "media", "weights", "tables", "manifest", "provenance", "pictures"),
     ("quantizers", "blocks", "losses", "discriminators", "teachers"),
     ("assembly",),
-    ("tokenizer", "streaming"),
+    ("tokenizer", "streaming", "ready"),
     ("models",),
     ("zoo",),
     ("many", "official", "trainers", "eval", "lm", "corpus"),

@@ -13,6 +13,7 @@ from torch import Tensor
 from .assembly import Assembly, Unfilled, overridden
 from .assembly import build as build_part
 from .errors import WeightsError
+from .ready import ready
 from .tokenizer import Tokenizer
 from .weights import (
     CONFIG,
@@ -77,15 +78,16 @@ def _read(path: Path) -> str:
         raise WeightsError(f"{path} cannot be read: {error}") from error
 
 
-def create(name: str | Path, **overrides: Any) -> Tokenizer:
+def create(name: str | Path, dtype: torch.dtype = torch.float32, compile: bool = False, **overrides: Any) -> Tokenizer:
     """An untrained tokenizer: a variant at its published size, or an assembly of your own in a .yaml file.
 
-    `overrides` replace arguments of the assembly; dots lead into its parts (`**{"encoder.width": 256}`). A part is {class_path,
-    init_args} with a class of this library or one that was registered, the name of such a class alone, or a module, which is put
-    in as it is. What comes out can be saved and loaded. Raises WeightsError for names that lead nowhere, parts that do not fit
-    each other, and values that a config cannot hold.
+    `dtype` and `compile` as in `load`. `overrides` replace arguments of the assembly; dots lead into its parts
+    (`**{"encoder.width": 256}`). A part is {class_path, init_args} with a class of this library or one that was registered, the
+    name of such a class alone, or a module, which is put in as it is. What comes out can be saved and loaded. Raises WeightsError
+    for names that lead nowhere, parts that do not fit each other, and values that a config cannot hold.
     """
-    return build(overridden(assembly(name), overrides), Path(name).stem if str(name) not in _variants() else str(name))
+    told = Path(name).stem if str(name) not in _variants() else str(name)
+    return ready(build(overridden(assembly(name), overrides), told), None, dtype, compile)
 
 
 def build(config: Mapping[str, Any], name: str) -> Tokenizer:
@@ -96,15 +98,24 @@ def build(config: Mapping[str, Any], name: str) -> Tokenizer:
     return tokenizer
 
 
-def load(name: str | Path, device: torch.device | str = "cpu", **overrides: Any) -> Tokenizer:
+def load(
+    name: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    compile: bool = False,
+    **overrides: Any,
+) -> Tokenizer:
     """A trained tokenizer in evaluation mode.
 
     `name`: a variant with embedded weights, a folder that `save_pretrained` wrote, or the id of such a folder on the Hugging Face
-    Hub. `overrides` as in `create`: a part that is replaced starts fresh; where an argument of a part changes, the part keeps
-    what fits. Raises WeightsError where weights are missing or damaged, or the config names anything that was not registered.
+    Hub. `dtype` (float32, bfloat16 or float16) is that of all weights but the quantizer's; `compile` is by torch.compile, during
+    the first calls: see `ready`. `overrides` as in `create`: a part that is replaced starts fresh; where an argument of a part
+    changes, the part keeps what fits. An argument called like one of these is none to override. Raises WeightsError where
+    weights are missing or damaged, or the config names anything that was not registered, InputError for another dtype and where
+    nothing can be compiled.
     """
     tokenizer = _load(_folder(name))
-    return (altered(tokenizer, overrides) if overrides else tokenizer).to(device)
+    return ready(altered(tokenizer, overrides) if overrides else tokenizer, device, dtype, compile)
 
 
 def _load(folder: Path) -> Tokenizer:
@@ -117,7 +128,7 @@ def _load(folder: Path) -> Tokenizer:
         tokenizer = build(config, config["name"])
     fold_weight_norm(tokenizer)
     base = config.get("weights_of")
-    load_strict(tokenizer, state if base is None else _completed(state, tokenizer, config), tokenizer.name)
+    load_strict(tokenizer, state if base is None else _completed(state, tokenizer, config), tokenizer.name, assign=True)
     tokenizer.license = str(config.get("license", ""))
     whole = fingerprint(plain_state(tokenizer), tokenizer.config) if base else config["sha256"][:12]
     tokenizer.weights = str(config.get("weights", whole))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-import torch
 import yaml
 from tqdm import tqdm
 
@@ -21,7 +20,7 @@ from ..tokenizer import AudioTokenizer, Size, Tokenizer
 from ..tokens import Tokens, TokenSpec
 from ..tokfile import read_spec
 from .files import Job, find, protect_inputs, split_done
-from .verbs import ERRORS, load
+from .verbs import ERRORS, load, loaded
 
 OUTPUT = {"audio": ".wav", "image": ".png"}
 READING = ("batch_size=", "batch_seconds=", "workers=", "device=", "load=", "sources=")  # arguments that are no options
@@ -29,25 +28,24 @@ READING = ("batch_size=", "batch_seconds=", "workers=", "device=", "load=", "sou
 
 def encode(args: argparse.Namespace) -> int:
     """Files, or a manifest's rows, to `.tok` files."""
-    tokenizer = load(args.name, args.device)
+    tokenizer = loaded(args)
     jobs = find(args.inputs, args.data, SUFFIXES[tokenizer.spec.modality], args.output)
     if not args.overwrite:
         todo, done = split_done(jobs, lambda job: ".tok", (".tok",))
         _refuse_others([*done, *(job for job in todo if job.complete)], tokenizer.spec)
         jobs = _keep(todo, done)
-    with precision(args):
-        sources = ((job, job.source) for job in jobs)
-        return _work(
-            encode_many(tokenizer, sources, batch_size=args.batch_size, workers=args.workers, size=size_of(args.size)),
-            len(jobs),
-            "encode",
-            lambda job, tokens: tokens.save(job.output(".tok")),
-        )
+    sources = ((job, job.source) for job in jobs)
+    return _work(
+        encode_many(tokenizer, sources, batch_size=args.batch_size, workers=args.workers, size=size_of(args.size)),
+        len(jobs),
+        "encode",
+        lambda job, tokens: tokens.save(job.output(".tok")),
+    )
 
 
 def decode(args: argparse.Namespace) -> int:
     """`.tok` files to WAV or PNG files."""
-    options, tokenizer = _options(args.set), _by_spec(args.weights, args.device)
+    options, tokenizer = _options(args.set), _by_spec(args.weights, args.device, args.dtype, args.compile)
     jobs = find(args.inputs, None, (".tok",), args.output)
     if not args.overwrite:
         jobs = _keep(*split_done(jobs, _decoded_suffix, list(OUTPUT.values())))
@@ -55,16 +53,15 @@ def decode(args: argparse.Namespace) -> int:
     def save(job: Job, media: Audio | Images) -> None:
         media.save(job.output(OUTPUT["audio" if isinstance(media, Audio) else "image"]))
 
-    with precision(args):
-        sources = ((job, job.source) for job in jobs)
-        reading = {"batch_size": args.batch_size, "workers": args.workers, "device": args.device}
-        media = decode_many(tokenizer, sources, **reading, **options)
-        return _work(media, len(jobs), "decode", save)
+    sources = ((job, job.source) for job in jobs)
+    reading = {"batch_size": args.batch_size, "workers": args.workers, "device": args.device}
+    media = decode_many(tokenizer, sources, **reading, **options)
+    return _work(media, len(jobs), "decode", save)
 
 
 def roundtrip(args: argparse.Namespace) -> int:
     """Files to tokens and back, one after the other, with bits, quality and time."""
-    tokenizer = load(args.name, args.device)
+    tokenizer = loaded(args)
     suffix = OUTPUT[tokenizer.spec.modality]
     jobs = find(args.inputs, None, SUFFIXES[tokenizer.spec.modality], args.output)
     if args.output:
@@ -85,8 +82,7 @@ def roundtrip(args: argparse.Namespace) -> int:
         if args.output:
             decoded.save(job.output(suffix))
 
-    with precision(args):
-        return _work(read_ahead(read, jobs), len(jobs), "roundtrip", run)
+    return _work(read_ahead(read, jobs), len(jobs), "roundtrip", run)
 
 
 def _work(results: Iterator[tuple[Job, Any]], total: int, verb: str, finish: Callable[[Job, Any], None]) -> int:
@@ -163,19 +159,19 @@ def _refuse_others(jobs: Sequence[Job], mine: TokenSpec) -> None:
         raise InputError(f"{path} is of {what}, not of {mine.name!r}{more}: give another folder, or replace them by --overwrite")
 
 
-def _by_spec(weights: str | None, device: str) -> Callable[[TokenSpec], Tokenizer]:
-    """Gives the tokenizer of a spec, or the one of `weights`; each is loaded once, and an error is met once."""
-    loaded: dict[str, Tokenizer | Exception] = {}
+def _by_spec(weights: str | None, *how: Any) -> Callable[[TokenSpec], Tokenizer]:
+    """Gives the tokenizer of a spec, or the one of `weights`; each is loaded once, as `how` says, and an error is met once."""
+    there: dict[str, Tokenizer | Exception] = {}
     lock = threading.Lock()  # batches run in threads
 
     def get(name: str) -> Tokenizer:
         with lock:
-            if name not in loaded:
+            if name not in there:
                 try:
-                    loaded[name] = load(name, device)
+                    there[name] = load(name, *how)
                 except ERRORS as error:
-                    loaded[name] = error
-            found = loaded[name]
+                    there[name] = error
+            found = there[name]
         if isinstance(found, Exception):
             raise found
         return found
@@ -190,12 +186,6 @@ def _decoded_suffix(job: Job) -> str:
         return OUTPUT[read_spec(job.source).modality] if not isinstance(job.source, bytes) else ""  # type: ignore[arg-type]
     except (TokenError, OSError):
         return ""  # decoding will say what is wrong
-
-
-def precision(args: argparse.Namespace) -> torch.autocast:
-    """--dtype."""
-    dtype = getattr(torch, args.dtype)
-    return torch.autocast(torch.device(args.device).type, dtype, enabled=dtype != torch.float32)
 
 
 def _summary(tokens: Tokens, original: Audio | Images, decoded: Audio | Images) -> str:

@@ -65,7 +65,10 @@ def build() -> argparse.ArgumentParser:
     corpus.add_argument("--num-gpus", type=float, default=0, help="GPUs of each actor (default 0: they run on CPUs)")
     for command in (encode, decode, trip, corpus):
         command.add_argument("--device", default="cpu", help="torch device, e.g. cuda:0")
-        command.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="by autocast")
+        command.add_argument(
+            "--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="of weights, but for quantizers"
+        )
+        command.add_argument("--compile", action="store_true", help="by torch.compile: slow at first, for long runs")
     for command in (encode, decode, corpus):
         command.add_argument("--batch-size", type=int, help="files at a time (default: 16 s of audio on a CPU, 240 s on a GPU)")
         command.add_argument("--workers", type=int, default=4, help="threads that read ahead (default 4)")

@@ -13,17 +13,17 @@ from ..corpus import Done, Origin, Shard, Work, alone, encode_on_ray, encode_sha
 from ..manifest import read_manifest
 from ..media import SUFFIXES
 from ..tokenizer import Size, Tokenizer
-from .convert import precision, size_of
+from .convert import size_of
 from .files import root_of
-from .verbs import load
+from .verbs import load, loaded
 
 
 def tokenize(args: argparse.Namespace) -> int:
     """A manifest's or folder's rows to shards in a folder; finished ones are kept."""
-    tokenizer = load(args.name, args.device)
+    tokenizer = loaded(args)
     size, rows = size_of(args.size), read_manifest(args.data, SUFFIXES[tokenizer.spec.modality])
     shards = plan(rows, Path(root_of(args.data, rows)), args.shard_size)
-    with alone(args.output), precision(args):
+    with alone(args.output):
         todo, finished = missing(shards, args.output, Origin.of(tokenizer, size), args.overwrite)
         if finished:
             print(f"{len(finished)} of {len(shards)} shards exist already and are kept", file=sys.stderr)
@@ -41,7 +41,12 @@ def _engine(args: argparse.Namespace, tokenizer: Tokenizer, size: Size) -> Calla
     options = (size, args.batch_size, args.workers)
     if args.engine == "local":
         return lambda todo: encode_shards(tokenizer, todo, args.output, *options)
-    work = Work(partial(load, args.name), args.output.resolve(), Origin.of(tokenizer, size), *options)
+    work = Work(
+        partial(load, args.name, dtype=args.dtype, compile=args.compile),
+        args.output.resolve(),
+        Origin.of(tokenizer, size),
+        *options,
+    )
     return lambda todo: encode_on_ray(work, todo, args.concurrency, args.num_gpus)
 
 

@@ -12,6 +12,7 @@ import torch
 from .. import zoo
 from ..errors import InputError, TokenError, WeightsError
 from ..official import IMPORTERS, load_official
+from ..ready import ready
 from ..tokenizer import Tokenizer
 from ..weights import CONFIG, is_embedded
 from .shipped import shipped, with_recipes
@@ -29,7 +30,7 @@ def train(argv: Sequence[str]) -> int:
     return 0
 
 
-def load(name: str, device: str = "cpu") -> Tokenizer:
+def load(name: str, device: str = "cpu", dtype: str = "float32", compile: bool = False) -> Tokenizer:
     """A trained tokenizer, or that of a run's checkpoint; a run's folder stands for its newest.
 
     Raises WeightsError; for what is nearly one of our names, with that.
@@ -37,11 +38,16 @@ def load(name: str, device: str = "cpu") -> Tokenizer:
     if name.endswith(".ckpt") or _is_run(name):
         from ..trainers.export import from_checkpoint
 
-        return from_checkpoint(name).to(device)
+        return ready(from_checkpoint(name), device, getattr(torch, dtype), compile)
     try:
-        return zoo.load(name, device)
+        return zoo.load(name, device, getattr(torch, dtype), compile)
     except WeightsError as error:
         raise _suggested(name, error) from error
+
+
+def loaded(args: argparse.Namespace) -> Tokenizer:
+    """What the command line names, as its options say."""
+    return load(args.name, args.device, args.dtype, args.compile)
 
 
 def _is_run(name: str) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, WeightsError
+from ..ready import ready
 from ..tokenizer import Tokenizer
 from ..weights import fingerprint, fold_weight_norm, plain_state, read_state
 from ..zoo import AUTHORS, altered, create, hub_files, is_hub_id, list_tokenizers
@@ -43,6 +44,8 @@ def load_official(
     source: Source | None = None,
     device: torch.device | str = "cpu",
     padding: Literal["whole", "published"] = "whole",
+    dtype: torch.dtype = torch.float32,
+    compile: bool = False,
     **overrides: Any,
 ) -> Tokenizer:
     """A variant with the authors' weights, in evaluation mode.
@@ -50,7 +53,8 @@ def load_official(
     `source`: a file (.safetensors, or .pt/.bin opened with weights_only), several where the authors published several, a folder
     of them, the id of the authors' Hub repository, or a state dict; by default that repository.
     `padding`: "whole" continues a clip by zeros to whole frames, so that nothing is lost; "published" does as the authors' code,
-    which differs for LM-SPT alone: an incomplete last frame is dropped. `overrides` as in `load`.
+    which differs for LM-SPT alone: an incomplete last frame is dropped. `dtype`, `compile` and `overrides` as
+    in `load`.
     The licence of the weights, which is not always that of the authors' code, is in `tokenizer.license` and in every token file;
     where it is non-commercial, a UserWarning says so.
     Strict: raises WeightsError that lists missing, surplus and mis-shaped keys.
@@ -69,7 +73,7 @@ def load_official(
     if official.noncommercial:
         message = f"the weights of {variant} are licensed {official.license}: non-commercial use only"
         warnings.warn(message, UserWarning, stacklevel=2)
-    return (altered(tokenizer, overrides) if overrides else tokenizer).to(device).eval()
+    return ready(altered(tokenizer, overrides) if overrides else tokenizer, device, dtype, compile).eval()
 
 
 def importer(variant: str) -> Official:
