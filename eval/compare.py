@@ -53,11 +53,11 @@ def metrics_of(*sides: Items) -> list[str]:
 
 
 def compare(pairs: list[tuple[dict[str, Any], dict[str, Any]]], change: np.ufunc = np.divide) -> dict[str, tuple[float, ...]]:
-    """Of each measure that all pairs have: first value, second value, their `change`, its low and high end, number of items."""
+    """Of each measure that some pairs have: first value, second value, their `change`, its low and high end, number of pairs."""
     sides = [[fractions(item) for item in pair] for pair in pairs]
     changes: dict[str, tuple[float, ...]] = {}
-    for key in [key for key in sides[0][0] if all(key in side for pair in sides for side in pair)]:
-        table = np.array([[*a[key], *b[key]] for a, b in sides])
+    for key in dict.fromkeys(key for a, b in sides for key in a if key in b):
+        table = np.array([[*a[key], *b[key]] for a, b in sides if key in a and key in b])
         random, whole = np.random.default_rng(0), table.sum(0)
         sums = np.stack([table[random.integers(len(table), size=len(table))].sum(0) for _ in range(RESAMPLES)])
         with np.errstate(divide="ignore", invalid="ignore"):  # nothing to compare with: the ratio is inf or nan

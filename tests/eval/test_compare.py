@@ -24,6 +24,18 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, SCRIPT, folder, *words], capture_output=True, text=True)
 
 
+def test_measures_of_some_items_are_compared_over_those(tmp_path: Path) -> None:
+    """A probe's test items."""
+    for name, every in (("good", 1), ("bad", 2)):
+        hits = [
+            {"probe": {"label": "x", "test": n % 2 == 0} | ({"hit": float(n % (2 * every) == 0)} if n % 2 == 0 else {})}
+            for n in range(8)
+        ]
+        written(tmp_path, name, hits)
+    assert "hit: 1.000 against 0.500, ratio 2.00" in (said := run(tmp_path, "good", "bad").stdout)
+    assert ", 4 items" in said
+
+
 def wer(errors: int, words: int) -> dict[str, Any]:
     return {"wer": {"text": "", "errors": errors, "words": words, "letter_errors": errors, "letters": words}}
 

@@ -140,7 +140,7 @@ def test_a_curve_is_a_tokenizer_or_a_codec() -> None:
         "Codec2": ["Codec2 3200", "Codec2 700C"],
         "Opus": ["Opus 6 kbit/s"],
         "JPEG": ["JPEG at most 2000 bits", "JPEG at most 600 bits"],
-        "a": ["a", "a, 1 codebook", "a, 12 codebooks", "a, 1 token"],
+        "a": ["a", "a, 1 codebook", "a, 12 codebooks", "a, 8 levels"],
         "a, auxiliary decoder": ["a, 1 codebook, auxiliary decoder"],
         "a (1234)": ["a (1234)", "a, 32 tokens (1234)"],
     }
@@ -176,6 +176,17 @@ def test_the_original_is_a_line_where_it_presses_nothing_together(value: float, 
     assert ("original" in [line.get_label() for line in figure.axes[0].get_lines()]) == drawn
     assert (f"The original lies outside, at {value:g}." in figure.get_suptitle()) == (not drawn)
     assert figure.axes[0].get_xlim()[1] < 10  # its rate is not on the axis
+
+
+def test_what_has_no_rate_is_a_line() -> None:
+    """A continuous tokenizer, beside its tables at several numbers of levels."""
+    results = [result("kl"), result("a, 8 levels", 1000.0, 0.5), result("a, 64 levels", 2000.0, 0.8)]
+    results[0]["values"].pop("bits_per_second_or_pixel")
+    lines = {line.get_label(): line.get_xydata() for line in curves.plot(results, "stoi", "audio").axes[0].get_lines()}
+    assert lines["a"].tolist() == [[1, 0.5], [2, 0.8]]
+    assert set(lines["kl"][:, 1]) == {results[0]["values"]["stoi"]["value"]}
+    results[0]["values"]["stoi"]["value"] = 9.0
+    assert "\nkl lies outside, at 9." in curves.plot(results, "stoi", "audio").get_suptitle()
 
 
 def test_values_that_cannot_be_drawn_are_left_out() -> None:

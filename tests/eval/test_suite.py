@@ -12,7 +12,7 @@ from conftest import DATA
 from evaluations import PHOTOS, SPEECH, suite
 
 import tokenizers_zoo as tz
-from tokenizers_zoo.eval import codecs, distribution, image, neural, probe, speech, systems
+from tokenizers_zoo.eval import codecs, distribution, features, image, neural, probe, retrieval, speech, systems
 from tokenizers_zoo.eval.base import Measure, need
 from tokenizers_zoo.eval.names import labels, tell_apart
 from tokenizers_zoo.eval.suite import Suite, _classes
@@ -25,7 +25,8 @@ def test_shipped_suites_are_whole(path: Path) -> None:
     """Every part exists and takes the arguments that it is given."""
     found = Suite.load(path)
     assert found.metrics
-    rooms = {k: v for room in (codecs, distribution, image, neural, probe, speech, systems) for k, v in vars(room).items()}
+    modules = (codecs, distribution, features, image, neural, probe, retrieval, speech, systems)
+    rooms = {k: v for room in modules for k, v in vars(room).items()}
     for config in [*found.metrics.values(), *found.baselines]:
         config = {"class_path": config} if isinstance(config, str) else config
         inspect.signature(rooms[config["class_path"]]).bind(**config.get("init_args", {}))
@@ -34,7 +35,7 @@ def test_shipped_suites_are_whole(path: Path) -> None:
 def test_every_metric_is_shown_in_some_suite() -> None:
     """What no suite names, nobody finds."""
     text = "\n".join(path.read_text() for path in SHIPPED)
-    known = [thing for module in (distribution, image, probe, speech) for thing in vars(module).values()]
+    known = [thing for module in (distribution, image, probe, retrieval, speech) for thing in vars(module).values()]
     metrics = {m.__name__ for m in known if inspect.isclass(m) and issubclass(m, Measure) and not inspect.isabstract(m)}
     assert {"STOI", "FID", "LinearProbe"} < metrics
     assert {name for name in metrics if not re.search(rf"\b{name}\b", text)} == set()
@@ -121,6 +122,7 @@ def test_overrides(overrides: list[str], wanted: dict[str, Any], tmp_path: Path)
         (["modality=video"], "modality must be audio or image"),
         (["codebooks=1"], "codebooks must be whole numbers above 0, got 1"),
         (["codebooks=[0]"], "codebooks must be whole numbers above 0"),
+        (["roles=semantic"], "roles must be a list of words, got 'semantic'"),
         (["captions=[own]"], "captions must be a list of none and others"),
         (["captions=none"], "captions must be a list of none and others, got 'none'"),
         (["sample_rate=fast"], "sample_rate must be whole numbers above 0"),
@@ -158,7 +160,7 @@ def test_what_cannot_be_had_ends_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_every_metric_says_its_unit_and_which_way_is_better() -> None:
-    known = _classes([speech, image, distribution, probe], Measure)
+    known = _classes([speech, image, distribution, probe, retrieval], Measure)
     lower = {"MelDistance", "WER", "Perceptual", "LPIPS", "DISTS", "FrechetDistance", "FID"}
     assert {name for name, metric in known.items() if metric.better == "lower"} == lower
     assert {metric.better for metric in known.values()} == {"lower", "higher"}

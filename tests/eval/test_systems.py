@@ -9,14 +9,79 @@ from conftest import DATA, small
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.eval import systems
+from tokenizers_zoo.eval.features import Features
 from tokenizers_zoo.eval.systems import Tokenized, captions_of
 from tokenizers_zoo.manifest import Row
+from tokenizers_zoo.teachers.vision import VisionTeacher
 
 
 def test_codebooks_are_measured_where_they_decode_alone() -> None:
     tokenizer = toys.two_outputs()  # its first codebook decodes by the sketch alone
     rows = [system.name for system in systems.tokenized(tokenizer, [1, 2, 3], [])]
     assert rows == ["two-outputs", "two-outputs, 2 codebooks", "two-outputs, 1 codebook, sketch decoder"]
+
+
+def test_each_role_alone_is_a_row() -> None:
+    """Codes that nothing decodes have bits and a meaning; what another output decodes is there already."""
+    grouped, photo = small("dualtoken-tiny"), tz.Images.load(DATA / "chelsea.jpg").resize_crop(64)
+    listed = systems.tokenized(grouped, [], [], "here", None, ["pixel", "semantic", "acoustic"])
+    assert [(system.name, system.source) for system in listed] == [
+        (name, "here") for name in ("dualtoken-tiny", "dualtoken-tiny, pixel codes", "dualtoken-tiny, semantic codes")
+    ]
+    found = [system.roundtrip(photo) for system in listed]
+    tokens = grouped.encode(photo)
+    assert torch.equal(found[0][0].pixels, found[1][0].pixels)
+    assert found[2][0] is None
+    assert [item["bits"] for _, item in found] == [
+        pytest.approx(float(some.bits)) for some in (tokens, tokens.codebooks("pixel"), tokens.codebooks("semantic"))
+    ]
+    latents = [system.latents(photo, item) for system, (_, item) in zip(listed, found, strict=True)]
+    wanted = [grouped.latents(tokens.codes, [0, 1]), grouped.embed(tokens, "pixel"), grouped.embed(tokens, "semantic")]
+    for mine, theirs in zip(latents, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs[0])
+    names = [system.name for system in systems.tokenized(toys.two_outputs(), [], [], roles=["pixel", "semantic"])]
+    assert names == ["two-outputs", "two-outputs, 1 codebook, sketch decoder", "two-outputs, pixel codes"]
+    assert len(systems.tokenized(small("titok-tiny"), [], [], roles=["pixel"])) == 1  # all codes are of this role
+
+
+@pytest.mark.parametrize("name", ["tokenflow-tiny", "titok-tiny"])
+def test_codes_of_one_role_are_taken_as_what_they_mean(name: str) -> None:
+    tokenizer, photo = small(name), tz.Images.load(DATA / "chelsea.jpg").resize_crop(64)
+    lengths = [*(tokenizer.spec.prefix_lengths or ())][:1]
+    for system in systems.tokenized(tokenizer, [], lengths):
+        tokens = tokenizer.encode(photo)
+        tokens = tokens.prefix(system.positions) if system.positions else tokens
+        latents = system.latents(photo, system.roundtrip(photo)[1])
+        torch.testing.assert_close(latents, tokenizer.embed(tokens, tokenizer.roles[0])[0])
+
+
+def test_a_tokenizer_without_a_quantizer_is_one_row_without_bits() -> None:
+    tokenizer, photo = small("kl-tiny"), tz.Images.load(DATA / "chelsea.jpg").resize_crop(64)
+    (system,) = systems.tokenized(tokenizer, [1], [16], "here", {"no captions": {}}, ["pixel"])
+    assert (system.name, system.source, system.sizes) == ("kl-tiny", "here", ())
+    decoded, found = system.roundtrip(photo)
+    latents = tokenizer.encode_latents(photo.pixels)
+    assert found == {}
+    torch.testing.assert_close(system.latents(photo, found), latents[0])
+    torch.testing.assert_close(decoded.pixels, tokenizer.decode_latents(latents).clamp(0, 1))
+    again, _ = system.roundtrip(photo)
+    assert torch.equal(decoded.pixels, again.pixels)  # the mean, no sample
+
+
+def test_features_are_a_layer_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the recipes' teacher gives them, place by place."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 16, 16), torch.nn.ReLU())
+    monkeypatch.setattr("tokenizers_zoo.eval.features.TimmNetwork", lambda *_: network)
+    system, photo = Features(tap="0"), tz.Images.load(DATA / "chelsea.jpg").resize_crop(64)
+    assert system.roundtrip(photo) == (None, {})
+    latents = system.latents(photo, {})
+    teacher = VisionTeacher(network, "0", 128, [127 / 255] * 3, [128 / 255] * 3)
+    torch.testing.assert_close(latents, teacher(photo.pixels)[0].flatten(1).T)
+    before = system.weights
+    with torch.no_grad():
+        network[0].weight.mul_(2)
+    assert len(before) == 12
+    assert Features(tap="0").weights != before
 
 
 def test_a_second_output_is_a_row_of_the_table() -> None:

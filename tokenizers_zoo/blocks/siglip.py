@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..part import Part
-from .transformer import Attention
+from .trunk import TrunkBlock
 
 EPSILON = 1e-6  # of all norms
 
@@ -43,18 +43,11 @@ class SigLIPPatches(nn.Module):
         return self.proj(2 * images - 1).flatten(2).transpose(1, 2) + self.places
 
 
-class SigLIPLayer(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), with tanh GELU."""
+class SigLIPLayer(TrunkBlock):
+    """A block with tanh GELU."""
 
     def __init__(self, width: int, heads: int, hidden: int):
-        super().__init__()
-        self.attention_norm, self.mlp_norm = nn.LayerNorm(width, EPSILON), nn.LayerNorm(width, EPSILON)
-        self.attention, self.mlp = Attention(width, heads), _perceptron(width, hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, width) -> (B, N, width)."""
-        x = x + self.attention(self.attention_norm(x))
-        return x + self.mlp(self.mlp_norm(x))
+        super().__init__(width, heads, hidden, nn.GELU("tanh"), EPSILON)
 
 
 class AttentionPool(nn.Module):

@@ -123,14 +123,14 @@ def eval_(args: argparse.Namespace) -> int:
     rows = Data(args.data, args.split, args.limit).rows(suite.modality)
     tokenizers = {name: load(name, args.device) for name in args.names}
     for tokenizer in tokenizers.values():
-        if tokenizer.spec.modality != suite.modality:
-            raise InputError(f"{tokenizer.name} is for {tokenizer.spec.modality}, {args.suite} measures {suite.modality}")
+        if tokenizer.modality != suite.modality:
+            raise InputError(f"{tokenizer.name} is for {tokenizer.modality}, {args.suite} measures {suite.modality}")
     parts = suite.build(args.device)
     for name, reason in parts.missing.items():
         print(f"not measured: {name}: {reason}", file=sys.stderr)
     systems, captions = list(parts.baselines), captions_of(suite.captions, rows)
     for name, tokenizer in tokenizers.items():
-        systems += tokenized(tokenizer, suite.codebooks, suite.positions, name, captions)
+        systems += tokenized(tokenizer, suite.codebooks, suite.positions, name, captions, suite.roles)
     results = evaluate(tell_apart(systems), Plan(suite, parts, rows, args.seed), args.output, args.batch_size)
     print(write_report(results, args.output, suite))
     empty = [result["system"] for result in results if not result["values"]["items"]]

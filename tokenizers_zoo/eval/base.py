@@ -17,7 +17,7 @@ RESAMPLES = 1000  # of the bootstrap
 SILENCE = 1e-4  # root mean square below which a clip counts as silent
 UNMEASURED = (ValueError, RuntimeError, OSError)  # what one item may raise at the cost of that item; ours are ValueErrors
 Item: TypeAlias = dict[str, Any]
-Outcome: TypeAlias = tuple[Audio | Images, Item] | Exception
+Outcome: TypeAlias = tuple[Audio | Images | None, Item] | Exception
 
 
 class Movable:
@@ -34,7 +34,7 @@ class Movable:
 
 
 class System(Movable, ABC):
-    """Something that turns media into bits and back: a tokenizer, a classical codec, or nothing at all.
+    """Something that turns media into bits or features and back: a tokenizer, a classical codec, or nothing at all.
 
     name: of its row in the table. weights: a hash of them, empty where there are none. source: what it was opened by, a name or a
     folder. takes: columns of a manifest's row that `roundtrip` takes besides media ("text"). sizes: entries of each codebook of
@@ -48,8 +48,9 @@ class System(Movable, ABC):
     sizes: tuple[int, ...] = ()
 
     @abstractmethod
-    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
-        """One item -> what comes back, and what is known of the bits: `bits`, and of tokenizers `codes` (K, N).
+    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images | None, Item]:
+        """One item -> what comes back, None where nothing can, and what is known of the bits: `bits`, and of tokenizers `codes`
+        (K, N); nothing of what has no bits.
 
         Tokenizers also say `side`, how many of the bits are no codes but texts and conditions.
         """
@@ -69,8 +70,8 @@ class System(Movable, ABC):
                 found.append(error)
         return found
 
-    def latents(self, item: Item) -> Tensor | None:
-        """What the codes of an item stand for, (N, D); item: of `roundtrip`. None where there are no codes."""
+    def latents(self, media: Audio | Images, item: Item) -> Tensor | None:
+        """What stands for a medium here, (N, D), e.g. what its codes mean; item: of its `roundtrip`. None where nothing does."""
         return None
 
 
@@ -82,6 +83,10 @@ class Measure(Movable):
 
     unit: str = ""
     better: str = "higher"
+
+    def together(self, items: Sequence[Item]) -> list[Item]:
+        """What is known of each item only beside all others, in the items' order, and kept with it; by default nothing."""
+        return [{} for _ in items]
 
     def summary(self, items: Sequence[Item]) -> dict[str, Any]:
         """Of all items: by default the mean of each number, with a bootstrap interval of 95 %."""
@@ -126,7 +131,14 @@ class Metric(Measure, ABC):
 
 
 class TokenMetric(Measure, ABC):
-    """A measure of tokens; systems without any have no value."""
+    """A measure of what systems have in place of media: tokens, latents, features. Those that have none have no value."""
+
+    def items(
+        self, system: System, media: Sequence[Audio | Images], found: Sequence[Item], rows: Sequence[Row], seeds: Sequence[int]
+    ) -> list[Item | None]:
+        """`item` of a batch; found: of the system's `roundtrip`; seeds: of each item's random numbers, whatever the system."""
+        latents = [system.latents(*pair) for pair in zip(media, found, strict=True)]
+        return [None if x is None else self.item(x, row) for x, row in zip(latents, rows, strict=True)]
 
     @abstractmethod
     def item(self, latents: Tensor, row: Row) -> Item:

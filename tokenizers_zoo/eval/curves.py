@@ -32,7 +32,7 @@ STYLE = {
 
 
 class Point(NamedTuple):
-    """A system's rate and value, with its interval."""
+    """A system's rate, not a number where it has none, and its value with its interval."""
 
     rate: float
     value: float
@@ -41,17 +41,17 @@ class Point(NamedTuple):
 
 
 def curves(results: list[dict[str, Any]], measure: str, modality: str) -> dict[str, list[Point]]:
-    """By name, in the order of results and of rates: a tokenizer at any number of codebooks or tokens, a codec at any rate.
+    """By name, in the order of results and of rates: a tokenizer at any number of codebooks, tokens, levels; a codec at any rate.
 
     A curve without a finite value of the measure is there, and empty.
     """
     found: dict[str, list[Point]] = {}
     for result in results:
         name = result["system"]
-        name = re.sub(r", \d+ (codebook|token)s?", "", name) if result["weights"] else name.split()[0]
+        name = re.sub(r", \d+ (codebook|token|level)s?", "", name) if result["weights"] else name.split()[0]
         curve, measured = found.setdefault(name, []), result["values"].get(measure)
         if measured and math.isfinite(value := measured["value"]):
-            rate = result["values"]["bits_per_second_or_pixel"] / RATES[modality][0]
+            rate = result["values"].get("bits_per_second_or_pixel", math.nan) / RATES[modality][0]
             curve.append(Point(rate, value, measured.get("low", value), measured.get("high", value)))
     return {name: sorted(curve) for name, curve in found.items()}
 
@@ -59,10 +59,10 @@ def curves(results: list[dict[str, Any]], measure: str, modality: str) -> dict[s
 def plot(results: list[dict[str, Any]], measure: str, modality: str) -> Any:
     """A matplotlib figure of one measure over the rate, with 95 % intervals; None where fewer than two systems have it.
 
-    Original media are a line where it does not press the others together.
+    What has no rate, and original media, are lines where they do not press the others together.
     """
     found = curves(results, measure, modality)
-    original = found.pop("original", [])
+    flat = {name: found.pop(name) for name in [*found] if name == "original" or any(math.isnan(p.rate) for p in found[name])}
     points = [point for curve in found.values() for point in curve]
     if len(points) < 2:
         return None
@@ -76,11 +76,11 @@ def plot(results: list[dict[str, Any]], measure: str, modality: str) -> Any:
                 look = {"color": f"C{index % 10}", "marker": "osD^vPX"[index % 7]}
                 axes.plot(rates, heights, markersize=5, label=name, **look)
                 axes.vlines(rates, low, high, look["color"], linewidth=1)
-        for _, level, *_ in original:
+        for name, level in [(name, point.value) for name, curve in flat.items() for point in curve]:
             if max(*values, level) - min(*values, level) <= 3 * (max(values) - min(values)):
-                axes.axhline(level, color="#666", linestyle="--", linewidth=1, label="original")
+                axes.axhline(level, color="#666", linestyle="--", linewidth=1, label=name)
             else:
-                about += f"\nThe original lies outside, at {level:.4g}."
+                about += f"\n{'The original' if name == 'original' else name} lies outside, at {level:.4g}."
         figure.suptitle(about, x=0.01, horizontalalignment="left")
         ratio = max(points).rate / min(points).rate if min(points).rate > 0 else 1
         if ratio > 8:

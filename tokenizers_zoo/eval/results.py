@@ -24,7 +24,8 @@ ENOUGH = 10  # codes an entry, below which the entropy of a codebook is not know
 def summarise(systems: Mapping[str, System], stores: Mapping[str, Store], plan: Plan) -> list[dict[str, Any]]:
     """Of each system the values, what failed, and what was left out for all.
 
-    values: `items`, rates, codebooks, and of each measure {value, low, high, unit, better, items}, with the seconds of its clips.
+    values: `items`, rates (of what has bits), codebooks, and of each measure {value, low, high, unit, better, items}, with the
+    seconds of its clips; the items of a measure are those it counts, where it says so itself.
     An item counts in a measure where every system has it that has this measure at all. failures: items that this system or a
     metric could not do, {path, what: reason}. left_out: items of no system, because the original cannot be read or is silent.
     not_measured: metrics and baselines that could not be had. lengths: seconds of the clips, least, median and greatest. notes:
@@ -32,7 +33,7 @@ def summarise(systems: Mapping[str, System], stores: Mapping[str, Store], plan: 
 
     Raises InputError where no system has an item.
     """
-    done = common(stores, "bits")
+    done = common(stores, "length")
     if not done:
         raise InputError(f"no item could be measured by all systems; the first failed with: {_first_reason(stores)}")
     results: list[dict[str, Any]] = []
@@ -42,7 +43,7 @@ def summarise(systems: Mapping[str, System], stores: Mapping[str, Store], plan: 
         left_out = [_listed(row) for row in store.rows.values() if "original" in row["failures"]]
         result: dict[str, Any] = {"values": {"items": 0}, "failures": failures, "left_out": left_out, "notes": []}
         result |= {"not_measured": dict(plan.parts.missing), "system": system.name, "weights": system.weights}
-        if any("bits" in row for row in store.rows.values()):
+        if any("length" in row for row in store.rows.values()):
             result["values"], result["notes"] = _rates(system, store, done)
             if plan.suite.modality == "audio":
                 result["lengths"] = _lengths(store, done)
@@ -77,13 +78,16 @@ def _measured(
             try:
                 if not items:
                     raise InputError("no item was measured of all systems")
-                summary = metric.summary(store.values(name, items))
+                values = store.values(name, items)
+                more = metric.together(values)
+                store.put(name, items, more)
+                summary = metric.summary([value | some for value, some in zip(values, more, strict=True)])
                 for word, value in summary.items():
                     if not math.isfinite(value["value"]):
                         raise InputError(f"{word} is {value['value']}")
-                more = {"unit": metric.unit, "better": metric.better, "items": len(items)}
-                more |= _lengths(store, items) if plan.suite.modality == "audio" else {}
-                found[name][folder] = {word: value | more for word, value in summary.items()}
+                about = {"unit": metric.unit, "better": metric.better, "items": len(items)}
+                about |= _lengths(store, items) if plan.suite.modality == "audio" else {}
+                found[name][folder] = {word: about | value for word, value in summary.items()}
             except UNMEASURED as error:
                 result["failures"].append({"path": "all items", name: str(error)})
     words = {name: dict.fromkeys(word for summary in some.values() for word in summary) for name, some in found.items()}
@@ -105,7 +109,10 @@ def _lengths(store: Store, items: Sequence[int]) -> dict[str, float]:
 def _rates(system: System, store: Store, items: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
     """Number of items, bits a second or pixel, and of codes what their entropy says; with notes."""
     length = sum(store.values("length", items))
-    values: dict[str, Any] = {"items": len(items), "bits_per_second_or_pixel": sum(store.values("bits", items)) / length}
+    values: dict[str, Any] = {"items": len(items)}
+    if not _has(store.rows[items[0]], "bits"):
+        return values, []
+    values["bits_per_second_or_pixel"] = sum(store.values("bits", items)) / length
     if not system.sizes or not _has(store.rows[items[0]], "codes"):
         return values, []
     books = values["codebooks"] = codebooks(store.values("codes", items), system.sizes)

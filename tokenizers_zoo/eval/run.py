@@ -96,18 +96,19 @@ class _Batch:
                 if isinstance(outcome, Exception):
                     raise outcome
                 back, found = outcome
-                seen = as_seen(back)
-                _check_pair(original, seen, system.name)
+                if back is not None:
+                    seen = as_seen(back)
+                    _check_pair(original, seen, system.name)
+                    kind = ".wav" if isinstance(back, Audio) else ".png"
+                    back.save((folder / f"items/{self.indexes[place]:05d}").with_suffix(kind))
+                    decoded[place] = seen
             except UNMEASURED as error:
                 items[place] = {"path": str(row.path), "failures": {"all": _reason(error, row)}}
                 continue
-            kind, length = (".wav", len(seen) / back.sample_rate) if isinstance(back, Audio) else (".png", seen[0].numel())
-            back.save((folder / f"items/{self.indexes[place]:05d}").with_suffix(kind))
-            items[place] = found | {"path": str(row.path), "length": float(length), "failures": {}}
-            decoded[place] = seen
+            items[place] = found | {"path": str(row.path), "length": _length(self.media[place]), "failures": {}}
         for name, metric in self.metrics.items():
             if isinstance(metric, TokenMetric):
-                values = self._of_tokens(metric, system, {place: items[place] for place in decoded})
+                values = self._of_tokens(metric, system, {k: item for k, item in items.items() if "length" in item})
             else:
                 values = self._of_media(name, metric, decoded)
             for place, value in values.items():
@@ -135,12 +136,11 @@ class _Batch:
         return values | dict(zip(audible, attempt(_seeded(metric.items), *columns(audible)), strict=True))
 
     def _of_tokens(self, metric: TokenMetric, system: System, items: Mapping[int, Item]) -> dict[int, Any]:
-        def run(items: Sequence[Item], rows: Sequence[Row]) -> list[Item | None]:
-            latents = [system.latents(item) for item in items]
-            return [None if x is None else metric.item(x, row) for x, row in zip(latents, rows, strict=True)]
+        def run(*columns: Sequence[Any]) -> list[Item | None]:
+            return metric.items(system, *columns)
 
-        rows, seeds = ([column[place] for place in items] for column in (self.rows, self.seeds))
-        return dict(zip(items, attempt(_seeded(run), seeds, list(items.values()), rows), strict=True))
+        media, rows, seeds = ([column[place] for place in items] for column in (self.media, self.rows, self.seeds))
+        return dict(zip(items, attempt(_seeded(run), seeds, media, list(items.values()), rows, seeds), strict=True))
 
 
 def _seeded(run: Any) -> Any:
@@ -185,6 +185,11 @@ def media_of(suite: Suite, row: Row) -> Audio | Images:
     if suite.modality == "audio":
         return as_audio(row.path, suite.sample_rate)
     return as_images(row.path, suite.image_size or 256)
+
+
+def _length(media: Audio | Images) -> float:
+    """Seconds of a clip, pixels of a picture."""
+    return len(as_seen(media)) / media.sample_rate if isinstance(media, Audio) else float(media.pixels[0, 0].numel())
 
 
 def as_seen(media: Audio | Images) -> torch.Tensor:

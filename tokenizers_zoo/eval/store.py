@@ -63,6 +63,13 @@ class Store:
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(f"{json.dumps(row)}\n" for row in self.rows.values()))
 
+    def put(self, name: str, indexes: Sequence[int], values: Sequence[Item]) -> None:
+        """Adds numbers to what some items have under a name."""
+        for index, value in zip(indexes, values, strict=True):
+            self.rows[index].setdefault(name, {}).update(value)
+        if any(values):
+            self.sort()
+
     def values(self, name: str, indexes: Sequence[int]) -> list[Any]:
         """What some items have under a name, with its arrays."""
         return [self._value(self.rows[index], name) for index in indexes]

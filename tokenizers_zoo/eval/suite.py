@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..hub import without_retries
 from ..manifest import Row, of_split, read_manifest
 from ..media import SUFFIXES
-from . import codecs, distribution, image, neural, probe, speech, systems
+from . import codecs, distribution, features, image, neural, probe, retrieval, speech, systems
 from .base import Measure, System
 from .overrides import overridden, written_out
 
@@ -38,9 +38,10 @@ class Parts:
 class Suite:
     """What is measured. modality: "audio" or "image". metrics, baselines: parts {class_path, init_args} by name, or in order.
 
-    codebooks, positions: numbers of codebooks or tokens at which each tokenizer is also measured, where it has so many. captions:
-    what a tokenizer that takes texts is also given in place of the items' own, "none" or "others". needs: what has to be there
-    before all of the suite can run. source: the paper whose rules it follows.
+    codebooks, positions: numbers of codebooks or tokens at which each tokenizer is also measured, where it has so many. roles: of
+    codebooks that are also measured alone, where a tokenizer has others besides. captions: what a tokenizer that takes texts is
+    also given in place of the items' own, "none" or "others". needs: what has to be there before all of the suite can run.
+    source: the paper whose rules it follows.
     """
 
     modality: str
@@ -48,6 +49,7 @@ class Suite:
     baselines: list[Any] = field(default_factory=list)
     codebooks: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
+    roles: list[str] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
     sample_rate: int = 16000
     image_size: int | None = None
@@ -68,6 +70,8 @@ class Suite:
         for name, numbers in (sizes | {"codebooks": self.codebooks, "positions": self.positions}).items():
             if not isinstance(numbers, list) or not all(type(n) is int and n > 0 for n in numbers):
                 raise InputError(f"{name} must be whole numbers above 0, got {numbers!r}")
+        if not isinstance(self.roles, list) or not all(isinstance(role, str) and role for role in self.roles):
+            raise InputError(f"roles must be a list of words, got {self.roles!r}")
         if not isinstance(self.captions, list) or not all(kind in ("none", "others") for kind in self.captions):
             raise InputError(f"captions must be a list of none and others, got {self.captions!r}")
 
@@ -90,8 +94,8 @@ class Suite:
 
         Raises InputError for what is not known here, and where no metric can be had.
         """
-        modules = [speech, probe] if self.modality == "audio" else [image, distribution, probe]
-        known = _classes(modules, Measure), _classes([systems, codecs, neural], System)
+        modules = [speech, probe] if self.modality == "audio" else [image, distribution, probe, retrieval]
+        known = _classes(modules, Measure), _classes([systems, codecs, neural, features], System)
         metrics = {name: _resolved(part, known[0]) for name, part in self.metrics.items()}
         baselines = [_resolved(part, known[1]) for part in self.baselines]
         parts = Parts(device=str(device))

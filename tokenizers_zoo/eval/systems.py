@@ -1,4 +1,4 @@
-"""What is compared: tokenizers, at any number of codebooks or tokens, and what came in."""
+"""What is compared: tokenizers, at any number of codebooks or tokens, of any role, or without codes; and what came in."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..manifest import Row
 from ..many import IMAGE, SECONDS
-from ..media import Audio, Images
+from ..media import Audio, Images, as_images
 from ..tokenizer import ImageTokenizer, Tokenizer
 from ..tokens import Tokens
 from .base import Item, Outcome, System, attempt
@@ -22,7 +22,8 @@ class Tokenized(System):
     """A tokenizer. codebooks, positions: how many of its first codebooks or tokens are decoded; None for all.
 
     output: which of the tokenizer's decoders; other than the main one it gets the codebooks that it cannot do without. captions:
-    a name, and what it is given in place of an item's own text.
+    a name, and what it is given in place of an item's own text. role: of the codebooks that are kept; where they do not decode,
+    nothing comes back, and only their meaning is measured.
     """
 
     def __init__(
@@ -32,19 +33,21 @@ class Tokenized(System):
         positions: int | None = None,
         output: str = "main",
         captions: tuple[str, Captions] | None = None,
+        role: str = "",
     ):
         self.tokenizer, self.codebooks, self.positions, self.output = tokenizer, codebooks, positions, output
         self.captions = captions
         self.weights, self.takes = tokenizer.weights, tokenizer.takes
-        self.roles = () if output == "main" else tokenizer.needs.get(output, ())
-        chosen = [size for size, role in zip(tokenizer.spec.codebook_sizes, tokenizer.roles, strict=True) if self._takes(role)]
-        self.sizes = tuple(chosen[:codebooks])
-        count = codebooks or sum(role in self.roles for role in tokenizer.roles)
+        self.roles: tuple[str, ...] = (role,) if role else () if output == "main" else tokenizer.needs.get(output, ())
+        ids = [i for i, word in enumerate(tokenizer.roles) if not self.roles or word in self.roles]
+        self.spec = tokenizer.spec.select(ids[:codebooks])
+        self.sizes, self.decodes = self.spec.codebook_sizes, tokenizer.decodes(self.spec.codebook_ids, output)
+        count = codebooks or (len(ids) if self.roles and not role else 0)
         parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((count, "codebook"), (positions, "token")) if n]
-        parts += [] if output == "main" else [f"{output} decoder"]
+        parts += [f"{role} codes"] if role else [] if output == "main" else [f"{output} decoder"]
         self.name = ", ".join([tokenizer.name, *parts, *(captions[:1] if captions else ())])
 
-    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images, Item]:
+    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images | None, Item]:
         """One item, its bits and codes."""
         return self._run([media], {name: [value] for name, value in given.items()}, [0])[0]
 
@@ -63,27 +66,50 @@ class Tokenized(System):
             found |= zip(some, attempt(run, *columns), strict=True)
         return [found[i] for i in range(len(media))]
 
-    def _run(self, media: Sequence[Any], given: dict[str, Any], seeds: Sequence[int]) -> list[tuple[Audio | Images, Item]]:
+    def _run(self, media: Sequence[Any], given: dict[str, Any], seeds: Sequence[int]) -> list[tuple[Any, Item]]:
         extent = {"size": "source"} if isinstance(self.tokenizer, ImageTokenizer) else {}
         tokens = self.tokenizer.encode(list(media), **given, **extent)
         tokens = tokens.codebooks(self.codebooks) if self.codebooks else tokens
         tokens = Tokens.combine([tokens.codebooks(role) for role in self.roles]) if self.roles else tokens
         tokens = tokens.prefix(self.positions) if self.positions else tokens
-        decoded = self.tokenizer.decode(tokens, output=self.output, seed=seeds)
-        backs = [fitted(back, one) if isinstance(one, Audio) else back for back, one in zip(decoded, media, strict=True)]
+        decoded = self.tokenizer.decode(tokens, output=self.output, seed=seeds) if self.decodes else [None] * len(tokens)
+        backs = [fitted(back, one) if isinstance(back, Audio) else back for back, one in zip(decoded, media, strict=True)]
         codes = [tokens[i].codes[0].cpu().numpy() for i in range(len(tokens))]
         side = tokens.bits - tokens.code_bits
         bits = [{"bits": float(n), "side": float(more)} for n, more in zip(tokens.bits, side, strict=True)]
         return [(back, some | {"codes": ids}) for back, some, ids in zip(backs, bits, codes, strict=True)]
 
-    def _takes(self, role: str) -> bool:
-        return not self.roles or role in self.roles
+    def latents(self, media: Audio | Images, item: Item) -> Tensor | None:
+        """What codes of one role mean (`Tokenizer.embed`), those of several as the decoder gets them, (N, D)."""
+        codes = torch.from_numpy(item["codes"])[None].to(self.tokenizer.device)
+        tokens = Tokens(codes, self.spec.prefix(self.positions) if self.positions else self.spec)
+        if len(roles := set(self.spec.roles)) == 1:
+            return self.tokenizer.embed(tokens, *roles)[0].float().cpu()
+        return self.tokenizer.latents(tokens.codes, self.spec.codebook_ids)[0].float().cpu()
 
-    def latents(self, found: Item) -> Tensor | None:
-        """The codebooks' entries, summed or joined as the decoder gets them, (N, D)."""
-        codes = torch.from_numpy(found["codes"])[None].to(self.tokenizer.device)
-        ids = [i for i, role in enumerate(self.tokenizer.roles) if self._takes(role)]
-        return self.tokenizer.latents(codes, ids[: codes.shape[1]])[0].float().cpu()
+
+class Continuous(System):
+    """An image tokenizer without a quantizer, by its latents, of a posterior by the mean. It has no bits."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer, self.name = tokenizer, tokenizer.name
+        self.weights, self.takes = tokenizer.weights, tokenizer.takes
+
+    @torch.no_grad()
+    def roundtrip(self, media: Audio | Images, **given: Any) -> tuple[Audio | Images | None, Item]:
+        """One image."""
+        found = self.tokenizer(self._pixels(media), **self.tokenizer.accepted({k: [v] for k, v in given.items()}, 1))
+        return Images(found.output.float().clamp(0, 1).cpu()), {}
+
+    @torch.no_grad()
+    def latents(self, media: Audio | Images, item: Item) -> Tensor | None:
+        """Latents (N, D)."""
+        return self.tokenizer.encode_latents(self._pixels(media))[0].float().cpu()
+
+    def _pixels(self, media: Audio | Images) -> Tensor:
+        assert isinstance(self.tokenizer, ImageTokenizer)
+        assert isinstance(media, Images)
+        return as_images(media, self.tokenizer.target("source")).pixels.to(self.tokenizer.device, self.tokenizer.dtype)
 
 
 def tokenized(
@@ -92,18 +118,26 @@ def tokenized(
     positions: Sequence[int],
     source: str = "",
     captions: Mapping[str, Captions] | None = None,
+    roles: Sequence[str] = (),
 ) -> list[System]:
     """The tokenizer whole, at each number of codebooks and of tokens that it can decode alone, and by its other decoders.
 
     source: what it was opened by, for all of them. captions: by name, what a tokenizer that takes texts gets besides the items'
-    own, each of them.
+    own, each of them. roles: of codebooks that are measured alone where there are others besides, and no decoder of their own.
+    A tokenizer without a quantizer is there once. Raises TokenError for one of audio.
     """
+    if tokenizer.quantizer is None and isinstance(tokenizer, ImageTokenizer):
+        continuous = Continuous(tokenizer)
+        continuous.source = source
+        return [continuous]
     spec = tokenizer.spec
     options: list[dict[str, Any]] = [{}]
     counts = [n for n in dict.fromkeys(codebooks) if spec.codebook_prefixes and n <= len(spec.roles)]
     options += [{"codebooks": n} for n in counts if tokenizer.decodes(range(n))]
     options += [{"positions": n} for n in dict.fromkeys(positions) if n in (spec.prefix_lengths or ())]
     options += [{"output": output} for output in tokenizer.outputs]
+    alone = [role for role in dict.fromkeys(roles) if {role} < set(tokenizer.roles)]
+    options += [{"role": role} for role in alone if (role,) not in map(tokenizer.needs.get, tokenizer.outputs)]
     if captions and "text" in tokenizer.takes:
         options += [some | {"captions": pair} for pair in captions.items() for some in options]
     systems: list[System] = [Tokenized(tokenizer, **some) for some in options]

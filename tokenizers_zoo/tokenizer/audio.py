@@ -24,6 +24,7 @@ class AudioTokenizer(Tokenizer):
     """
 
     whole, window, context = 120.0, 60.0, 10.0
+    modality = "audio"
     role = "acoustic"
 
     encoder: AudioEncoder
@@ -42,7 +43,7 @@ class AudioTokenizer(Tokenizer):
         quantizer = self.discrete()
         return TokenSpec(
             name=self.name,
-            modality="audio",
+            modality=self.modality,
             codebook_sizes=quantizer.codebook_sizes,
             roles=self.roles,
             layout="time",

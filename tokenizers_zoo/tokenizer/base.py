@@ -19,6 +19,7 @@ from ..blocks.base import AudioDecoder, AudioEncoder, ImageDecoder, ImageEncoder
 from ..errors import InputError, TokenError, WeightsError
 from ..part import Part, agree
 from ..quantizers import GroupedQuantizer, Quantized, Quantizer
+from ..spec import Modality
 from ..tokens import Tokens, TokenSpec
 from ..weights import compare, fingerprint, plain_state, shapes, unsaved, without, write_folder
 
@@ -44,9 +45,9 @@ class Tokenizer(Part, ABC):
     name: the variant. license and weights: of the loaded weights, the latter a fingerprint (empty for fresh ones). The zoo sets
     these three.
 
-    takes: what `encode` and `forward` take besides media, by the names that a batch has for them ("text"). needs: of an output
-    the roles that it cannot do without; an output that is not listed needs all codebooks, or the first ones where these decode
-    alone. role: of the codebooks of a quantizer that names none.
+    modality: "audio" or "image". takes: what `encode` and `forward` take besides media, by the names that a batch has for them
+    ("text"). needs: of an output the roles that it cannot do without; an output that is not listed needs all codebooks, or the
+    first ones where these decode alone. role: of the codebooks of a quantizer that names none.
 
     A GPU's codes are a CPU's but for rounding, as long as float32 is float32 there: torch lets cuDNN's convolutions round to TF32
     unless `torch.backends.cudnn.allow_tf32 = False`, and products where set_float32_matmul_precision says so
@@ -59,6 +60,7 @@ class Tokenizer(Part, ABC):
     name: str = "unnamed"
     license: str = ""
     weights: str = ""
+    modality: Modality
     takes: tuple[str, ...] = ()
     needs: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     role: str

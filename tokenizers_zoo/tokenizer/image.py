@@ -26,6 +26,7 @@ class ImageTokenizer(Tokenizer):
     moments: the encoder emits mean and log variance of a KL autoencoder, twice as many channels as the decoder takes.
     """
 
+    modality = "image"
     role = "pixel"
 
     encoder: ImageEncoder
@@ -48,7 +49,7 @@ class ImageTokenizer(Tokenizer):
         sides = quantizer.scales
         return TokenSpec(
             name=self.name,
-            modality="image",
+            modality=self.modality,
             codebook_sizes=quantizer.codebook_sizes,
             roles=self.roles,
             layout="scales" if sides else self.encoder.layout,
