@@ -71,7 +71,10 @@ class System(Movable, ABC):
         return found
 
     def latents(self, media: Audio | Images, item: Item) -> Tensor | None:
-        """What stands for a medium here, (N, D), e.g. what its codes mean; item: of its `roundtrip`. None where nothing does."""
+        """What stands for a medium here, e.g. what its codes mean, (places, D); None where nothing does. item: of its `roundtrip`.
+
+        Places are alike, so that a mean over them says something.
+        """
         return None
 
 
@@ -142,7 +145,7 @@ class TokenMetric(Measure, ABC):
 
     @abstractmethod
     def item(self, latents: Tensor, row: Row) -> Item:
-        """Of one item's latents (N, D), as `Metric.item`."""
+        """Of one item's latents (places, D), as `Metric.item`."""
 
 
 def attempt(run: Callable[..., Sequence[Any]], *columns: Sequence[Any]) -> list[Any]:

@@ -21,7 +21,7 @@ WIDEST = 512  # features; of more, as many principal components
 class Pooled(TokenMetric):
     """A measure of one vector an item. word: of its values, with "flat_" before it where positions are flattened.
 
-    pool: "mean" over positions, or "flatten" where their number is fixed and each has its own meaning, as in 1D tokens of images.
+    pool: "mean" over places, which are one for 1D tokens of images, or "flatten" where their number is fixed.
     """
 
     word: str
@@ -104,7 +104,8 @@ class LinearProbe(Probe):
         if 0 not in parts:
             raise InputError(f"a linear probe needs a class with two training items, got {len(labels)} items of as many classes")
         regression = need("sklearn.linear_model").LogisticRegression(max_iter=1000)
-        search = selection.GridSearchCV(regression, {"C": PENALTIES}, cv=selection.PredefinedSplit(parts))
+        parts = selection.PredefinedSplit(parts)
+        search = selection.GridSearchCV(regression, {"C": PENALTIES}, cv=parts, error_score="raise")
         return search.fit(features, labels).predict(asked)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..blocks.base import ImageEncoder
 from ..errors import InputError
 from ..manifest import Row
 from ..many import IMAGE, SECONDS
@@ -80,12 +81,12 @@ class Tokenized(System):
         return [(back, some | {"codes": ids}) for back, some, ids in zip(backs, bits, codes, strict=True)]
 
     def latents(self, media: Audio | Images, item: Item) -> Tensor | None:
-        """What codes of one role mean (`Tokenizer.embed`), those of several as the decoder gets them, (N, D)."""
+        """What codes of one role mean (`Tokenizer.embed`), those of several as the decoder gets them, as of `placed`."""
         codes = torch.from_numpy(item["codes"])[None].to(self.tokenizer.device)
         tokens = Tokens(codes, self.spec.prefix(self.positions) if self.positions else self.spec)
         if len(roles := set(self.spec.roles)) == 1:
-            return self.tokenizer.embed(tokens, *roles)[0].float().cpu()
-        return self.tokenizer.latents(tokens.codes, self.spec.codebook_ids)[0].float().cpu()
+            return placed(self.tokenizer, self.tokenizer.embed(tokens, *roles))
+        return placed(self.tokenizer, self.tokenizer.latents(tokens.codes, self.spec.codebook_ids))
 
 
 class Continuous(System):
@@ -103,13 +104,20 @@ class Continuous(System):
 
     @torch.no_grad()
     def latents(self, media: Audio | Images, item: Item) -> Tensor | None:
-        """Latents (N, D)."""
-        return self.tokenizer.encode_latents(self._pixels(media))[0].float().cpu()
+        """Latents, as of `placed`."""
+        return placed(self.tokenizer, self.tokenizer.encode_latents(self._pixels(media)))
 
     def _pixels(self, media: Audio | Images) -> Tensor:
         assert isinstance(self.tokenizer, ImageTokenizer)
         assert isinstance(media, Images)
         return as_images(media, self.tokenizer.target("source")).pixels.to(self.tokenizer.device, self.tokenizer.dtype)
+
+
+def placed(tokenizer: Tokenizer, latents: Tensor) -> Tensor:
+    """Latents of one item (1, N, D) -> (N, D); of 1D tokens, each of which means something else, all in one place, (1, N * D)."""
+    latents = latents[0].float().cpu()
+    encoder = tokenizer.encoder
+    return latents.flatten()[None] if isinstance(encoder, ImageEncoder) and encoder.layout == "sequence" else latents
 
 
 def tokenized(
