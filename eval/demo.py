@@ -19,9 +19,10 @@ from tokenizers_zoo.weights import is_embedded
 
 DATA = Path(__file__).parent.parent / "tests/data"
 SPEECH, PHOTO, CAPTION = DATA / "sense_and_sensibility_0870.wav", DATA / "chelsea.jpg", "a close photo of a tabby cat"
-LENGTHS = {"flextok-tiny": (1, 4, 16, 64), "textok-tiny": (16, 64)}  # of ordered tokens: that many of the first
+LENGTHS = {"flextok-tiny": (1, 4, 16, 64), "textok-tiny": (16, 64), "tokenflow-tiny": (21, 85)}  # of the first tokens
 STYLE = """
-body{font:16px/1.5 system-ui;max-width:70rem;margin:auto;padding:1rem;overflow-wrap:anywhere}img{width:100%;image-rendering:pixelated}
+body{font:16px/1.5 system-ui;max-width:70rem;margin:auto;padding:1rem;overflow-wrap:anywhere}
+img{width:100%;image-rendering:pixelated}
 .side{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:1rem}.sound{grid-template-columns:repeat(auto-fill,minmax(16rem,1fr))}
 figure{margin:0}audio{width:100%}.sound img{height:9rem}
 """
@@ -80,7 +81,8 @@ def main() -> None:
     folder = parser.parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    tokenizers = [tz.load(name) for name in tz.list_tokenizers() if is_embedded(name)]
+    loaded = [tz.load(name) for name in tz.list_tokenizers() if is_embedded(name)]
+    tokenizers = [tokenizer for tokenizer in loaded if tokenizer.quantizer is not None]  # others have no tokens
     page = ["<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"]
     page.append(f"<title>tokens and back</title><style>{STYLE}</style><h1>tokenizers_zoo: tokens and back</h1>")
     for title, kind, show, look in (
