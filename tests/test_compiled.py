@@ -30,9 +30,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> CompileCounterWithBackend:
     return backend
 
 
-def batches(tokenizer: tz.Tokenizer) -> list[list[torch.Tensor]]:
-    """One item, several, several lengths; and all of this again with others."""
-    sizes = ([4000], [5000, 5000], [2000, 6000, 3000], [7000], [3300, 3300, 3300], [6400, 1000])
+def batches(tokenizer: tz.Tokenizer, kinds: int = 3) -> list[list[torch.Tensor]]:
+    """One item, several lengths, several items of one; and all of this again with others."""
+    sizes = [*([4000], [2000, 6000, 3000], [5000, 5000])[:kinds], *([7000], [6400, 1000], [3300, 3300, 3300])[:kinds]]
     if isinstance(tokenizer, tz.AudioTokenizer):
         return [[torch.randn(1, n) * 0.2 for n in lengths] for lengths in sizes]
     return [[torch.rand(3, tokenizer.image_size, tokenizer.image_size) for _ in lengths] for lengths in sizes]
@@ -52,12 +52,12 @@ def test_loaded_compiled(name: str, counted: CompileCounterWithBackend) -> None:
     eager, compiled = tz.load(name), tz.load(name, compile=True)
     assert compiled.state_dict().keys() == eager.state_dict().keys()
     assert (compiled.config, compiled.weights) == (eager.config, eager.weights)
-    some = batches(eager)
-    for items in some[:3]:
+    some = batches(eager, 2)
+    for items in some[:2]:
         same(compiled, eager, items, {})
     before = counted.frame_count
     assert before > 1
-    for items in some[3:]:
+    for items in some[2:]:
         same(compiled, eager, items, {})
     assert counted.frame_count == before, "compiled again for another length or number of items"
 
@@ -91,8 +91,7 @@ def test_a_compiled_tokenizer_streams_saves_and_is_copied(counted: CompileCounte
     for chunk in wave.split(3000, dim=-1):
         tokens, heard = encode_chunk(live, chunk, heard, last=chunk.shape[-1] < 3000)
         pieces.append(tokens)
-    made = counted.frame_count
-    assert made > 0
+    assert counted.frame_count > 1
     whole = eager.encode(wave)
     assert torch.equal(tz.Tokens.join(pieces).codes, whole.codes)
     torch.testing.assert_close(decode_chunk(live, whole)[0].waveform, eager.decode(whole).waveform, rtol=0, atol=1e-4)
@@ -113,6 +112,15 @@ def test_what_cannot_be_compiled_is_said_when_it_is_loaded(monkeypatch: pytest.M
 
     monkeypatch.setattr(ready, "BACKEND", broken)
     with pytest.raises(tz.InputError, match=r"compile=True fails on cpu \(.*no g\+\+ here.*\); install a C\+\+ compiler"):
+        tz.load("titok-tiny", compile=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_machine_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    ready._try.cache_clear()
+    with pytest.raises(tz.InputError, match=r"compile=True fails on cpu \(InvalidCxxCompiler.*; install a C\+\+ compiler"):
         tz.load("titok-tiny", compile=True)
 
 

@@ -7,7 +7,7 @@ import numbers
 import pkgutil
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -146,7 +146,7 @@ class Unfilled(TorchFunctionMode):
             raise WeightsError("the config builds far more than these weights fill; copy or download the folder again")
         kwargs = kwargs or {}
         filled = args[0] if args else kwargs.get("tensor")
-        if isinstance(filled, nn.Parameter) and getattr(function, "__name__", "") in self.RANDOM:
+        if getattr(function, "__name__", "") in self.RANDOM and isinstance(filled, nn.Parameter):
             return filled
         return function(*args, **kwargs)
 
@@ -196,12 +196,16 @@ def argument(cls: type[nn.Module], name: str, value: Any) -> Any:
     return built
 
 
-@cache
-def _hints(cls: type[nn.Module]) -> dict[str, Any]:
+def _hints_of(cls: type[nn.Module]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(cls.__init__)
     except NameError:  # a class from outside whose types are known to type checkers alone
         return {}
+
+
+# what a type checker holds against caching classes is nn.Module's own __hash__
+_hints: Callable[[type[nn.Module]], dict[str, Any]] = cache(_hints_of)  # type: ignore[assignment]
+_signature: Callable[[type[nn.Module]], inspect.Signature] = cache(inspect.signature)  # type: ignore[assignment]
 
 
 def _kinds(hint: Any) -> Iterator[type[nn.Module]]:
@@ -238,11 +242,6 @@ def assembly_of(module: nn.Module, where: str = "the tokenizer") -> Assembly:
             if isinstance(arguments.get(name), tuple) or (part is not None and BUILT_FROM in vars(part)):
                 arguments[name] = part
     return _named(cls, arguments, where)
-
-
-@cache
-def _signature(cls: type[nn.Module]) -> inspect.Signature:
-    return inspect.signature(cls)
 
 
 def _named(cls: type[nn.Module], arguments: dict[str, Any] | None, where: str) -> Assembly:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,9 +38,10 @@ def ready(
         raise InputError(f"dtype is one of {known}, got {dtype!r}; of float64, load and then call double()")
     if not isinstance(compile, bool):
         raise InputError(f"compile is True or False, got {compile!r}")
-    where = tokenizer.device if device is None else torch.device(device)
-    if (where, dtype) != (tokenizer.device, torch.float32):
-        tokenizer.to(where, None if dtype == torch.float32 else dtype)
+    if device is not None:
+        tokenizer.to(device)
+    if dtype != torch.float32:
+        tokenizer.to(dtype)
     if compile:
         import torch._dynamo.config as limits  # a second of import, only when needed
 
@@ -68,12 +70,13 @@ def _is_compilable(block: nn.Module) -> bool:
 
 
 @cache
-def _try(device: str, backend: object) -> None:
+def _try(device: str, backend: Any) -> None:
     """Compiles one line. Raises InputError where that fails: later it would in the middle of `encode`."""
     new = float(time.time_ns() % 2**30)  # a line that no cache on this machine has
     try:
-        torch.compile(lambda x: x * new + 1, backend=backend)(torch.ones(8, device=device))  # type: ignore[arg-type]
+        torch.compile(lambda x: x * new + 1, backend=backend)(torch.ones(8, device=device))
     except Exception as error:  # each compiler has its own
-        reason = str(error).strip().split("\n")[0]
+        inner = getattr(error, "inner_exception", error)
+        reason = f"{type(inner).__name__}: {inner}".split("\n")[0]
         needs = NEEDS.get(device, "a backend of torch.compile")
         raise InputError(f"compile=True fails on {device} ({reason}); install {needs}, or leave compile out") from error

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -117,22 +116,27 @@ def _read_hashed(path: Path) -> tuple[dict[str, Tensor], str]:
             known = {name: (TYPES[part.get_dtype()], part.get_shape()) for name, part in slices.items()}
     except (SafetensorError, KeyError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
+    sizes = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in known.items()}
+    head = path.stat().st_size - sum(sizes.values())  # what says all this
+    halves = [sizes[name] for name, (dtype, _) in known.items() if dtype in HALF]
+    passing = torch.empty(max([*halves, head]), dtype=torch.uint8)  # for what is not kept: new memory costs more than to read
     state, digest = {}, hashlib.sha256()
     with path.open("rb", buffering=0) as file:
 
-        def fill(tensor: Tensor) -> Tensor:
-            view = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
-            at = 0
+        def fill(content: Tensor) -> Tensor:
+            view, at = memoryview(content.numpy()), 0  # type: ignore[arg-type]
             while at < len(view) and (count := file.readinto(view[at : at + PIECE])):
                 digest.update(view[at : at + count])
                 at += count
-            return tensor
+            return content
 
-        data = sum(math.prod(shape) * dtype.itemsize for dtype, shape in known.values())
-        fill(torch.empty(os.fstat(file.fileno()).st_size - data, dtype=torch.uint8))  # what says all this
+        fill(passing[:head])
         for name, (dtype, shape) in known.items():
-            tensor = fill(torch.empty(shape, dtype=dtype))
-            state[name] = tensor.float() if dtype in HALF else tensor
+            if dtype in HALF:
+                state[name] = fill(passing[: sizes[name]]).view(dtype).float().view(shape)
+            else:
+                state[name] = torch.empty(shape, dtype=dtype)
+                fill(state[name].view(-1).view(torch.uint8))
     return state, digest.hexdigest()
 
 

@@ -154,6 +154,7 @@ class Tokenizer(Part, ABC):
     ) -> None:
         """Writes config.json and model.safetensors, floating weights in `dtype` if given; `load(folder)` reads them.
 
+        Weights in half precision, cast before or by `dtype`, are others than those that they were: so is their fingerprint.
         weights_of: a variant whose weights ship with the package, as loaded; what is equal in it is named and not stored. Raises
         WeightsError, and writes nothing, where `load` could not build this tokenizer again.
         """
