@@ -194,7 +194,7 @@ class Coded(Same):
         codes = np.random.default_rng(self.seen[-1]).choice(4, 30, p=[0.5, 0.25, 0.125, 0.125])
         return decoded, item | {"codes": np.stack([codes, np.zeros(30, int)])}
 
-    def latents(self, item: Item) -> Tensor:
+    def latents(self, media: Any, item: Item) -> Tensor:
         return torch.from_numpy(item["codes"]).T.float()
 
 

@@ -71,7 +71,7 @@ class System(Movable, ABC):
         return found
 
     def latents(self, media: Audio | Images, item: Item) -> Tensor | None:
-        """What stands for a medium here, e.g. what its codes mean, (places, D); None where nothing does. item: of its `roundtrip`.
+        """What stands for a medium here, e.g. what its codes mean, (places, D), or None. item: of its `roundtrip`.
 
         Places are alike, so that a mean over them says something.
         """
