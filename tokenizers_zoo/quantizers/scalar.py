@@ -37,10 +37,10 @@ class FSQ(Quantizer):
         bases, base = [1] * self.dim, 1
         for place in sorted(range(self.dim), key=lambda i: levels[i] == 2):
             bases[place], base = base, base * levels[place]
-        count = torch.tensor(levels)
+        count = torch.tensor(levels, dtype=torch.int32)
         reach, offset = (count - 1) * (1 + MARGIN) / 2, torch.where(count % 2 == 0, 0.5, 0.0)
         shift = torch.where(count == 2, 0.0, (offset / reach).atanh())
-        tables = {"levels": count, "bases": torch.tensor(bases), "pairs": count == 2, "middle": count // 2}
+        tables = {"levels": count, "bases": torch.tensor(bases, dtype=torch.int32), "pairs": count == 2, "middle": count // 2}
         for name, table in (tables | {"reach": reach, "offset": offset, "shift": shift}).items():
             self.register_buffer(name, table, persistent=False)
 
