@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/python eval/demo.py -o out/demo
 
 test: install
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 test-slow: install
 	$(BIN)/python -m pytest -q -m slow
