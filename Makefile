@@ -34,5 +34,3 @@ bench: install
 	$(BIN)/python -m pip install --quiet --no-deps speechtokenizer==1.0.1
 	$(BIN)/python -m pip install --quiet -c constraints.txt accelerate beartype lion-pytorch matplotlib tensorboard
 	$(BIN)/python benchmarks/run.py
-	$(BIN)/python benchmarks/codebooks.py
-	$(BIN)/python benchmarks/photos.py

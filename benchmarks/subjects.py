@@ -1,7 +1,10 @@
-"""Our models, what they are compared with, and what they are fed."""
+"""What is measured, what it is compared with, and what both are fed."""
 
 import copy
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +13,12 @@ from torch import Tensor, nn
 import tokenizers_zoo as tz
 from tokenizers_zoo.media import as_audio, as_images
 from tokenizers_zoo.models.dm_codec import DMCodec
-from tokenizers_zoo.models.instella import InstellaBAE
-from tokenizers_zoo.models.textok import TexTok
 from tokenizers_zoo.models.titok import TiTok
 from tokenizers_zoo.official import load_official
 from tokenizers_zoo.quantizers import ResidualQuantizer
 from tokenizers_zoo.weights import fold_weight_norm
 
+EMBEDDED = ("dm-codec-tiny", "lm-spt-tiny", "titok-tiny", "textok-tiny", "instella-tiny")
 DATA = Path(__file__).parents[1] / "tests" / "data"
 SPEECHTOKENIZER = {  # the published configuration
     "n_filters": 64,
@@ -33,6 +35,81 @@ SPEECHTOKENIZER = {  # the published configuration
     "n_q": 8,
     "sample_rate": 16000,
 }
+
+
+class Subject(NamedTuple):
+    """A tokenizer, and what else does its work.
+
+    source: what `tz.load` takes. reference: what is compared with, "" for nothing; its `encode` takes the media, its `decode` the
+    tokens that ours does.
+    """
+
+    name: str
+    source: str | Path
+    reference: str = ""
+    encode: Callable[[Tensor], Any] | None = None
+    decode: Callable[[tz.Tokens], Any] | None = None
+
+
+def chosen(folder: Path, only: Sequence[str]) -> list[Subject]:
+    """The embedded variants, and three of published size with random weights, which are saved in `folder`; those that `only`, if
+    anything, begins the names of."""
+    torch.manual_seed(0)
+    made: dict[str, Callable[[], Subject]] = {name: partial(Subject, name, name) for name in EMBEDDED}
+    for name, make in (("TiTok-S-128", titok_s128), ("DM-Codec", published_dm_codec), ("LM-SPT 24 kHz", lm_spt)):
+        made[name] = partial(make, name, folder)
+    return [make() for name, make in made.items() if not only or name.lower().startswith(tuple(only))]
+
+
+def titok_s128(name: str, folder: Path) -> Subject:
+    ours, copied = titok()
+    ours.save_pretrained(folder / "titok-s128")
+    return Subject(name, folder / "titok-s128", "the same layers of torch.nn", copied.encode, copied.decode)
+
+
+def published_dm_codec(name: str, folder: Path) -> Subject:
+    """Without the package (`make bench` installs it), DM-Codec has nothing to be compared with."""
+    path = folder / "dm-codec"
+    try:
+        ours, package = speechtokenizer()
+    except ImportError:
+        dm_codec().save_pretrained(path)
+        return Subject(name, path)
+    ours.save_pretrained(path)
+    return Subject(
+        name,
+        path,
+        "`speechtokenizer` 1.0.1, the same network and weights",
+        package.encode,
+        lambda tokens: package.decode(tokens.codes.transpose(0, 1)),
+    )
+
+
+def lm_spt(name: str, folder: Path) -> Subject:
+    """Its authors' code is not public as a whole: two of transformers' DacModel do as much, with random weights of their own."""
+    from transformers import DacConfig, DacModel
+
+    ours = tz.create("lm-spt-12.5hz-24k").eval()
+    fold_weight_norm(ours)
+    ours.save_pretrained(folder / "lm-spt")
+    sizes = {"encoder_hidden_size": 32, "downsampling_ratios": [4, 5, 6, 8, 2], "decoder_hidden_size": 1536, "codebook_dim": 8}
+    counts = ({"n_codebooks": 1, "codebook_size": 16384}, {"n_codebooks": 7, "codebook_size": 4096})
+    semantic, acoustic = (DacModel(DacConfig(**sizes, **count, sampling_rate=24000)).eval() for count in counts)
+
+    def decode(tokens: tz.Tokens) -> Tensor:
+        halves = zip((semantic, acoustic), (tokens.codes[:, :1], tokens.codes[:, 1:]), strict=True)
+        return acoustic.decoder(sum(model.quantizer.from_codes(codes)[0] for model, codes in halves))
+
+    reference = "transformers' DacModel of the same sizes, twice"
+    return Subject(name, folder / "lm-spt", reference, lambda wave: (semantic.encode(wave), acoustic.encode(wave)), decode)
+
+
+def media_for(tokenizer: tz.Tokenizer, batch: int, seconds: float = 10.0) -> Tensor:
+    """Clips (batch, 1, S), or images (batch, 3, H, W)."""
+    if isinstance(tokenizer, tz.AudioTokenizer):
+        return speech(batch, seconds, tokenizer.sample_rate)
+    assert isinstance(tokenizer, tz.ImageTokenizer)
+    return images(batch, tokenizer.image_size)
 
 
 def speech(batch: int, seconds: float, rate: int = 16000) -> Tensor:
@@ -91,13 +168,6 @@ def speechtokenizer() -> tuple[DMCodec, nn.Module]:
     return ours, theirs
 
 
-def encodec() -> nn.Module:
-    """transformers' EncodecModel, 24 kHz configuration, random weights. Raises ImportError."""
-    from transformers import EncodecConfig, EncodecModel
-
-    return EncodecModel(EncodecConfig()).eval()
-
-
 class PlainTransformer(nn.Module):
     """The layers and weights of ours as a row of nn.TransformerEncoderLayer (nn.MultiheadAttention inside)."""
 
@@ -133,51 +203,9 @@ def titok() -> tuple[TiTok, TiTok]:
     return ours, plain(ours)
 
 
-def textok() -> tuple[TexTok, TexTok]:
-    """The same of TexTok with 32 tokens of a codebook; captions come as features, T5 is not opened."""
-    ours = tz.create("textok-vq-32").eval()
-    assert isinstance(ours, TexTok)
-    ours.quantizer.learner.embed.normal_()
-    return ours, plain(ours)
-
-
 def plain(ours: TiTok) -> TiTok:
     """A copy whose two transformers are plain ones."""
     copied = copy.deepcopy(ours)
     for side in (copied.encoder, copied.decoder):
         side.transformer = PlainTransformer(side.transformer)
     return copied.eval()
-
-
-class Qwen3Block(nn.Module):
-    """One of our blocks as transformers' layer of the same parts: Qwen3's, which sees both ways here. Raises ImportError."""
-
-    def __init__(self, ours: nn.Module):
-        from transformers.models.qwen3.modeling_qwen3 import Qwen3Config, Qwen3DecoderLayer
-
-        super().__init__()
-        heads, head_dim = ours.attention.heads, len(ours.attention.q_norm.weight)
-        sizes = {"hidden_size": heads * head_dim, "intermediate_size": ours.mlp.fc1.out_features, "head_dim": head_dim}
-        config = Qwen3Config(**sizes, num_attention_heads=heads, num_key_value_heads=heads, num_hidden_layers=1)
-        config._attn_implementation = "sdpa"
-        self.layer = Qwen3DecoderLayer(config, 0)
-        self.layer.self_attn.is_causal = False
-        names = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm", "attention.": "self_attn."}
-        names |= {"out_proj": "o_proj", "fc1": "gate_proj", "fc2": "down_proj", "fc3": "up_proj"}
-        state = ours.state_dict()
-        for old, new in names.items():
-            state = {key.replace(old, new): value for key, value in state.items()}
-        self.layer.load_state_dict(state)
-
-    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
-        return self.layer(x, position_embeddings=tuple(rotation[:, None]))
-
-
-def instella() -> tuple[InstellaBAE, InstellaBAE]:
-    """Instella BAE in its published size with random weights, and a copy of transformers' layers. Raises ImportError."""
-    ours = tz.create("instella-bae").eval()
-    assert isinstance(ours, InstellaBAE)
-    copied = copy.deepcopy(ours)
-    for side in (copied.encoder, copied.decoder):
-        side.transformer.blocks = nn.ModuleList(Qwen3Block(block) for block in side.transformer.blocks)
-    return ours, copied.eval()
