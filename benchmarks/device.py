@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import subjects
 import torch
 import transformers
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
+from measure import computes
 from rehearsal import local
+from subjects import media_for
 from torch import Tensor
 
 import tokenizers_zoo as tz
@@ -31,6 +32,12 @@ from tokenizers_zoo.trainers.cli import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ("dm-codec-tiny", "lm-spt-tiny", "titok-tiny")
+EAGER: dict[str, tuple[bool, dict[str, Any]]] = {  # whether TF32 is allowed, arguments of `tz.load`
+    "float32": (False, {}),
+    "tf32": (True, {}),
+    "bfloat16": (False, {"dtype": torch.bfloat16}),
+}
+COMPILED = {f"compiled {way}": (allowed, how | {"compile": True}) for way, (allowed, how) in EAGER.items() if way != "tf32"}
 
 
 def main() -> None:
@@ -44,8 +51,10 @@ def main() -> None:
         nargs="*",
         help="for parity, with generated weights (default: dm-codec titok-l32; on a CPU dm-codec titok-s128)",
     )
+    parser.add_argument("--speed", nargs="*", help="besides the embedded ones (default: those of `make bench`; on a CPU none)")
+    parser.add_argument("--compiled", nargs="*", help="for speed, compiled (default: all of these; on a CPU titok-tiny)")
     parser.add_argument("--recipes", nargs="*", default=EMBEDDED)
-    parser.add_argument("--limit", type=float, default=285, help="seconds after which no further part begins")
+    parser.add_argument("--limit", type=float, default=300, help="seconds after which no further part begins")
     parser.add_argument("-o", "--output", type=Path, default=Path("device.json"))
     args = parser.parse_args()
     on_cpu = args.device == "cpu"
@@ -54,17 +63,30 @@ def main() -> None:
     args.batch = args.batch or (2 if on_cpu else None)
     if args.published is None:
         args.published = ["dm-codec", "titok-s128" if on_cpu else "titok-l32"]
+    if args.speed is None:
+        args.speed = [] if on_cpu else ["titok-s128", "dm-codec", "lm-spt-12.5hz-24k"]
+    measured = [*EMBEDDED, *args.speed]
+    if args.compiled is None:
+        args.compiled = ["titok-tiny"] if on_cpu else measured
+    eager = {
+        way: how
+        for way, how in EAGER.items()
+        if not on_cpu or way == "float32" or (way == "bfloat16" and computes(torch.bfloat16))
+    }
     device = torch.device(args.device)
     found: dict[str, Any] = {"complete": False, "device": args.device, "machine": machine(), "commit": commit()}
     found |= {"versions": versions(), "cuda": torch.version.cuda, "options": {k: str(v) for k, v in vars(args).items()}}
-    found |= {"parity": {}, "speed": {}, "training": {}, "memory_gb": {}, "seconds": {}, "skipped": []}
+    found |= {"parity": {}, "speed": {}, "training": {}, "compiled": {}, "memory_gb": {}, "seconds": {}, "skipped": []}
     parts: list[tuple[str, str, Callable[[], Any]]] = []
     for name in (*EMBEDDED, *args.published):
         parts.append(("parity", name, lambda name=name: parity(name, device, 1.0 if on_cpu and name in args.published else 5.0)))
-    for name in EMBEDDED:
-        parts.append(("speed", name, lambda name=name: speed(name, device, args.items)))
+    for name in measured:
+        parts.append(("speed", name, lambda name=name: speed(name, device, args.items, eager)))
     for name in args.recipes:
         parts.append(("training", name, lambda name=name: training(name, device, args.steps, args.batch)))
+    for name in args.compiled:
+        compiled = {way: how for way, how in COMPILED.items() if way.removeprefix("compiled ") in eager}
+        parts.append(("compiled", name, lambda name=name, ways=compiled: speed(name, device, args.items, ways)))
     began = time.perf_counter()
     for part, name, run in parts:
         start = time.perf_counter()
@@ -117,14 +139,6 @@ def tf32(allowed: bool) -> Iterator[None]:
         switch.allow_tf32 = value
 
 
-def source(tokenizer: tz.Tokenizer, count: int, seconds: float = 10.0) -> Tensor:
-    """Clips (count, 1, S), or images (count, 3, H, W)."""
-    if isinstance(tokenizer, tz.AudioTokenizer):
-        return subjects.speech(count, seconds, tokenizer.sample_rate)
-    assert isinstance(tokenizer, tz.ImageTokenizer)
-    return subjects.images(count, tokenizer.image_size)
-
-
 @torch.no_grad()
 def fill(tokenizer: tz.Tokenizer, media: Tensor) -> None:
     """Codebooks near what they have to quantize: to a fresh one all codes may be equally far."""
@@ -149,7 +163,7 @@ def changed(codes: Tensor, reference: Tensor) -> dict[str, float]:
 def parity(name: str, device: torch.device, seconds: float) -> dict[str, Any]:
     """Codes and decoded media of the CPU in float32 against those of the device; of three clips of `seconds`, or images."""
     tokenizer = tz.load(name) if name in EMBEDDED else tz.create(name).eval()
-    media = source(tokenizer, 3, seconds)
+    media = media_for(tokenizer, 3, seconds)
     if name not in EMBEDDED:
         fill(tokenizer, media)
     reference = tokenizer.encode(media)
@@ -167,13 +181,31 @@ def parity(name: str, device: torch.device, seconds: float) -> dict[str, Any]:
     return found
 
 
-def speed(name: str, device: torch.device, items: int) -> dict[str, float]:
-    """Seconds of audio, or images, a second: the median of three calls after one."""
-    tokenizer = tz.load(name).to(device)
-    media = source(tokenizer, items)
+def speed(name: str, device: torch.device, items: int, ways: dict[str, tuple[bool, dict[str, Any]]]) -> dict[str, Any]:
+    """Seconds of audio, or images, a second in each way, and seconds of the first call of both; a way that fails is its error."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if name not in EMBEDDED:
+            tz.create(name).save_pretrained(folder)
+        for way, (allowed, how) in ways.items():
+            try:
+                tokenizer = tz.load(name if name in EMBEDDED else folder, device, **how)
+                with tf32(allowed):
+                    found[way] = rates(tokenizer, items, device)
+            except ValueError as error:
+                found[way] = str(error)
+    return found
+
+
+@torch.no_grad()
+def rates(tokenizer: tz.Tokenizer, items: int, device: torch.device) -> dict[str, float]:
+    """The median of three calls after one."""
+    media = media_for(tokenizer, items)
     amount = items * (10.0 if isinstance(tokenizer, tz.AudioTokenizer) else 1.0)
-    tokens = tokenizer.encode(media)
-    found = {}
+    start = time.perf_counter()
+    tokenizer.decode(tokens := tokenizer.encode(media))
+    wait(device)
+    found = {"first_seconds": time.perf_counter() - start}
     for key, call in (("encode", lambda: tokenizer.encode(media)), ("decode", lambda: tokenizer.decode(tokens))):
         times = []
         for _ in range(4):

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What this library does on a GPU, in at most five minutes, without a network: sh benchmarks/device.sh -o device.json
+# What this library does on a GPU, in at most six minutes, without a network: sh benchmarks/device.sh -o device.json
 #
 # Beside torch, transformers, lightning (with torchmetrics), timm (with torchvision) and einops it needs ten packages of 3 MB in all:
 #
@@ -21,7 +21,9 @@
 #             with cuDNN's and cuBLAS' TF32 off and on, `decoded` the largest difference of what is decoded from equal codes. Torch lets
 #             cuDNN use TF32 unless torch.backends.cudnn.allow_tf32 = False. `bfloat16` is the share that autocast changes, `cast` that of
 #             a tokenizer in bfloat16, both against float32 on the same device. Published sizes have generated weights.
-# speed       seconds of audio, or images, encoded and decoded a second.
+# speed       seconds of audio, or images, encoded and decoded a second: float32 with TF32 off, float32 with TF32 on, bfloat16 weights;
+#             `first_seconds` is what the first call of both takes.
+# compiled    the same by `compile=True`, at last, as far as --limit has time: compiling is most of it. TF32 is off.
 # training    of each tiny recipe, with its batch and precision, for --steps: steps and samples a second before and with the adversary,
 #             the last loss, the largest relative difference between the losses of the run and those of one that was stopped at two
 #             thirds, built anew and resumed (0: exactly the same), and that between two runs without a stop (what the device itself

@@ -29,4 +29,10 @@ def test_the_script_for_a_gpu(tmp_path: Path) -> None:
     for figures in found["training"].values():
         assert figures["resumed_differs"] == figures["repeated_differs"] == 0
         assert figures["reconstruction"]["samples_a_second"] > 0 < figures["with_adversary"]["samples_a_second"]
-    assert all(value > 0 for table in (found["memory_gb"], *found["speed"].values()) for value in table.values())
+    assert found["speed"].keys() == {"dm-codec-tiny", "lm-spt-tiny", "titok-tiny"}
+    assert all(
+        value > 0
+        for table in (found["memory_gb"], *(ways["float32"] for ways in found["speed"].values()))
+        for value in table.values()
+    )
+    assert found["compiled"].keys() == {"titok-tiny"}
