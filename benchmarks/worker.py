@@ -37,7 +37,8 @@ class Worker:
 
     def ask(self, **what: Any) -> dict[str, Any]:
         assert self.process.stdin
-        print(json.dumps(what), file=self.process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # `answer` says what became of it
+            print(json.dumps(what), file=self.process.stdin, flush=True)
         return self.answer()
 
 
