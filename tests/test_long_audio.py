@@ -73,7 +73,7 @@ def test_long_batches_of_unequal_clips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dm-codec-tiny", "lm-spt-tiny"])
-def test_an_hour_needs_less_than_2_gib(name: str, tmp_path: Path, speech: Path) -> None:
+def test_an_hour_needs_less_than_1_gib(name: str, tmp_path: Path, speech: Path) -> None:
     clip = tz.Audio.load(speech).waveform
     hour = clip.repeat(1, 1, 3600 * 16_000 // clip.shape[-1] + 1)[..., : 3600 * 16_000]
     tz.Audio(hour, 16_000).save(tmp_path / "hour.wav")
@@ -82,4 +82,4 @@ def test_an_hour_needs_less_than_2_gib(name: str, tmp_path: Path, speech: Path) 
     )
     assert result.returncode == 0, result.stderr
     print(f"{name}: an hour takes {float(result.stdout):.0f} MiB above the weights")
-    assert 200 < float(result.stdout) < 2048  # the waveform alone has 220 MiB
+    assert 200 < float(result.stdout) < 1024  # the waveform alone has 220 MiB

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..blocks.base import AudioDecoder, AudioEncoder
+from ..blocks.conv1d import zero_past
 from ..errors import InputError
 from ..media import Audio, AudioSource, as_audio
 from ..part import agree
@@ -81,11 +82,13 @@ class AudioTokenizer(Tokenizer):
         if not int(frames.min()):
             raise InputError(f"{self.name} needs {self.hop} samples for a frame, an item has {int(audio.lengths.min())}")
         groups = self._apart(frames)
+        if len(groups) == 1:  # as it is: an hour need not stand twice in memory
+            return self._encode(audio.waveform, audio.lengths, given)
         parts = []
         for group in groups:
             some = {k: v[group] if isinstance(v, Tensor) else [v[i] for i in group] for k, v in given.items()}
             parts.append(self._encode(audio.waveform[group], audio.lengths[group], some))
-        return parts[0] if len(parts) == 1 else Tokens.cat(parts)[_places(groups)]
+        return Tokens.cat(parts)[_places(groups)]
 
     def _encode(self, waveform: Tensor, lengths: Tensor, given: dict[str, Any]) -> Tokens:
         """Tokens of waveforms (B, 1, S) in one pass, or in windows."""
@@ -127,16 +130,16 @@ class AudioTokenizer(Tokenizer):
         rate = self.sample_rate * decoder.hop // self.hop
         frames = int(tokens.lengths.max())
         ragged = tokens.lengths.to(self.device) if int(tokens.lengths.min()) < frames else None
-        pieces = []
+        samples = tokens.conditions.get("num_samples", tokens.lengths * self.hop).cpu().long()
+        samples = torch.minimum(samples * rate // self.sample_rate, decoder.samples(tokens.lengths))
+        waveform = torch.zeros(len(tokens), 1, int(samples.max()))  # filled piece by piece, so that nothing this long is copied
         for start, first, last, stop in self._spans(frames, decoder.receptive_field):
             latents = self.latents(tokens.codes[..., start:stop], tokens.spec.codebook_ids)
             piece = self.decode_latents(latents.to(self.dtype), ragged, **how)
-            pieces.append(piece[..., (first - start) * decoder.hop : (last - start) * decoder.hop].float().cpu())
-        samples = tokens.conditions.get("num_samples", tokens.lengths * self.hop).cpu().long()
-        samples = torch.minimum(samples * rate // self.sample_rate, decoder.samples(tokens.lengths))
-        waveform = torch.cat(pieces, dim=-1)[..., : int(samples.max())]
-        waveform = waveform * (torch.arange(waveform.shape[-1]) < samples[:, None])[:, None]
-        return Audio(waveform, rate, samples)
+            piece = piece[..., (first - start) * decoder.hop : (last - start) * decoder.hop].float().cpu()
+            room = waveform[..., first * decoder.hop :][..., : piece.shape[-1]]
+            room.copy_(piece[..., : room.shape[-1]])
+        return Audio(zero_past(waveform, samples if int(samples.min()) < waveform.shape[-1] else None), rate, samples)
 
     def _apart(self, frames: Tensor) -> list[list[int]]:
         """Items of a batch in groups that run together: those that need no windows, and each longer one alone."""
