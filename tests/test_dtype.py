@@ -48,8 +48,8 @@ def test_a_cast_tokenizer_encodes_and_decodes(name: str, dtype: torch.dtype) -> 
 
 
 EMBEDDED = ["dm-codec-tiny", "lm-spt-tiny", "titok-tiny", "instella-tiny", "textok-tiny"]
-FLIPS = {torch.float16: 0.02, torch.bfloat16: 0.15, torch.float64: 0.001}  # most of the first codebook's codes
-ERRORS = {torch.float16: 0.01, torch.bfloat16: 0.1, torch.float64: 1e-4}  # most of what is decoded, relative
+FLIPS = {torch.float16: 0.02, torch.bfloat16: 0.2, torch.float64: 0.001}  # most of all codes
+ERRORS = {torch.float16: 0.004, torch.bfloat16: 0.03, torch.float64: 1e-4}  # most of what is decoded, relative
 
 
 def real(tokenizer: tz.Tokenizer, speech: Path, photo: Path) -> list[torch.Tensor]:
@@ -66,7 +66,7 @@ def content(decoded: tz.Audio | tz.Images) -> torch.Tensor:
 
 
 def flips(a: tz.Tokens, b: tz.Tokens) -> float:
-    return float((a.codes[:, 0] != b.codes[:, 0]).float().mean())
+    return float((a.codes != b.codes)[a.codes >= 0].float().mean())
 
 
 @pytest.mark.parametrize("dtype", FLIPS, ids=str)

@@ -25,8 +25,8 @@ def ready(
 
     dtype: of encoder, decoders, heads and all other parts, float32, bfloat16 or float16: weights are cast once, norms sum up in
     float32. Quantizers and their distances, Fourier transforms, and text encoders, which are none of its modules, stay float32;
-    latents are cast up before the quantizer and down behind it. The fingerprint stays, as on another device: a few codes in a
-    hundred differ, all of them decode. What `save_pretrained` writes of cast weights has a fingerprint of its own.
+    latents are cast up before the quantizer and down behind it. The fingerprint stays, as on another device: some codes differ
+    (benchmarks/loading.md), all of them decode. What `save_pretrained` writes of cast weights has a fingerprint of its own.
 
     compile: by torch.compile, each of the blocks that the networks have in a row, for clips and batches of any size.
     Once each, at the first call, for a batch of one, a batch of several, and one of several lengths. A copy is not compiled.

@@ -125,7 +125,7 @@ def test_decode_and_roundtrip_keep_or_overwrite(clips: Path, tmp_path: Path, cap
 
 def test_manifests_bring_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = toys.captioned()
-    monkeypatch.setattr(zoo, "load", lambda name, device: tokenizer)
+    monkeypatch.setattr(zoo, "load", lambda name, *how: tokenizer)
     (tmp_path / "sub").mkdir()
     for name in ("a.jpg", "sub/b.jpg"):
         shutil.copy(PHOTO, tmp_path / name)
