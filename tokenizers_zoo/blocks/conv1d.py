@@ -138,7 +138,7 @@ class LSTM(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(B, C, T) -> (B, C or 2C, T)."""
         series = x.permute(2, 0, 1)
-        if lengths is None:
+        if lengths is None or not self.lstm.bidirectional:  # what comes after an item changes nothing in it
             y, _ = self.lstm(series)
         else:
             packed = nn.utils.rnn.pack_padded_sequence(series, lengths.cpu(), enforce_sorted=False)
