@@ -73,7 +73,7 @@ SYSTEMS = {
         "tokenflow-clipb",
         tokenflow,
         224,
-        "ftfy",
+        "ftfy transformers==4.44.2",
         "tokenflow",
         stand_in="CLIP's tower built, not downloaded",
     ),
