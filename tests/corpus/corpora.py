@@ -43,3 +43,8 @@ def clips(folder: Path, count: int, seconds: float = 0.3) -> Path:
     lines = ["path,text,speaker", *(f"{index:04d}.wav,clip {index},s{index % 2}" for index in range(count))]
     (folder / "clips.csv").write_text("\n".join(lines) + "\n")
     return folder / "clips.csv"
+
+
+def shards(out: Path) -> dict[str, bytes]:
+    """Files of a corpus, those that are being written (.NAME) included."""
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.name != ".lock"}

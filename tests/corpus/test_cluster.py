@@ -1,23 +1,18 @@
-"""Ray writes the corpus that the local engine writes, and goes on where a killed driver was."""
+"""Ray writes the corpus that the local engine writes (what becomes of it when processes are killed: test_kills.py)."""
 
 import gc
-import os
-import signal
-import subprocess
-import sys
-import time
 import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from corpora import NAME, clips
+from corpora import NAME, clips, shards
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
 from tokenizers_zoo.cli.verbs import load
-from tokenizers_zoo.corpus import Origin, Work, encode_on_ray, missing, plan
+from tokenizers_zoo.corpus import Origin, Work, encode_on_ray, plan
 from tokenizers_zoo.manifest import read_manifest
 
 ray = pytest.importorskip("ray")
@@ -35,10 +30,6 @@ def cluster() -> Iterator[None]:
 
 def words(manifest: Path, out: Path, *more: str) -> list[str]:
     return ["tokenize", NAME, "--data", str(manifest), "-o", str(out), "--shard-size", "3", *more]
-
-
-def shards(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.name != ".lock"}
 
 
 @pytest.mark.usefixtures("cluster")
@@ -62,23 +53,3 @@ def test_workers_with_other_weights_are_refused(tmp_path: Path) -> None:
     work = Work(partial(load, NAME), tmp_path / "out", Origin.of(tz.load("lm-spt-tiny")))
     with pytest.raises(tz.WeightsError, match="give all machines the same weights"):
         list(encode_on_ray(work, todo, 1))
-
-
-def test_a_killed_driver(tmp_path: Path) -> None:
-    manifest, out = clips(tmp_path, 60), tmp_path / "ray"
-    assert main(words(manifest, tmp_path / "local")) == 0
-    expected = shards(tmp_path / "local")
-    command = [sys.executable, "-m", "tokenizers_zoo", *words(manifest, out, "--engine", "ray", "--concurrency", "2")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not list(out.glob("[!.]*.parquet")):
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    half = {name: data for name, data in shards(out).items() if name[0] != "."}
-    assert 1 <= len(half) < len(expected)
-    assert half.items() <= expected.items()
-    time.sleep(5)  # Ray's own processes end
-    assert main(words(manifest, out)) == 0  # an engine goes on where the other was
-    assert shards(out) == expected
-    assert missing(plan(read_manifest(manifest, ()), tmp_path, 3), out, Origin.of(tz.load(NAME)))[0] == []

@@ -1,17 +1,11 @@
 """`tokenizers-zoo tokenize`: shards by content, resumed, refused, and complete whatever was killed."""
 
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from conftest import DATA
-from corpora import NAME, clips
+from corpora import NAME, clips, shards
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.cli import main
@@ -23,10 +17,6 @@ pytest.importorskip("pyarrow")
 
 def words(manifest: Path, out: Path, *more: str) -> list[str]:
     return ["tokenize", NAME, "--data", str(manifest), "-o", str(out), *more]
-
-
-def shards(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.name != ".lock"}
 
 
 def test_a_corpus_holds_what_encode_gives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,44 +134,3 @@ def test_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (out / ".000000-x.half.parquet").write_bytes(b"half")
     with alone(out):
         assert shards(out) == {}
-
-
-def kill_and_go_on(manifest: Path, out: Path, after: float) -> None:
-    """Starts a run, kills it so many seconds after its first shard, and says what is left."""
-    command = [sys.executable, "-m", "tokenizers_zoo", *words(manifest, out, "--shard-size", "3", "--batch-size", "1")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline, before = time.monotonic() + 300, len(list(out.glob("[!.]*.parquet")))
-    while process.poll() is None and time.monotonic() < deadline and len(list(out.glob("[!.]*.parquet"))) <= before:
-        time.sleep(0.002)
-    time.sleep(after)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def whole(manifest: Path, out: Path, expected: dict[str, bytes]) -> None:
-    """What is there is finished; after another run all is there, once."""
-    half = {name: data for name, data in shards(out).items() if name[0] != "."}
-    assert half.items() <= expected.items()
-    assert main(words(manifest, out, "--shard-size", "3", "--batch-size", "1")) == 0
-    assert shards(out) == expected
-
-
-def test_a_killed_run_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    manifest = clips(tmp_path, 24)
-    assert main(words(manifest, tmp_path / "expected", "--shard-size", "3", "--batch-size", "1")) == 0
-    expected = shards(tmp_path / "expected")
-    assert [row.key for row in tz.TokenDataset(tmp_path / "expected")] == [f"{index:04d}.wav" for index in range(24)]
-    out = tmp_path / "killed"
-    kill_and_go_on(manifest, out, 0)
-    assert 1 <= len([name for name in shards(out) if name[0] != "."]) < 8
-    whole(manifest, out, expected)
-
-
-@pytest.mark.slow
-def test_twenty_kills(tmp_path: Path) -> None:
-    manifest = clips(tmp_path, 120)
-    assert main(words(manifest, tmp_path / "expected", "--shard-size", "3", "--batch-size", "1")) == 0
-    expected, out = shards(tmp_path / "expected"), tmp_path / "killed"
-    for seed in range(20):
-        kill_and_go_on(manifest, out, random.Random(seed).uniform(0, 0.05))
-    whole(manifest, out, expected)

@@ -20,6 +20,7 @@ from .local import encode_shards
 from .plan import Done, Shard
 from .shard import Origin
 
+ATTEMPTS = 3  # to start Ray on this machine
 WRONG = (InputError, TokenError, WeightsError, OSError, ImportError)  # what a user can mend
 
 
@@ -47,7 +48,7 @@ def encode_on_ray(work: Work, shards: Sequence[Shard], concurrency: int | None =
     if not shards:
         return
     if not ray.is_initialized():
-        ray.init(logging_level="error", log_to_driver=False)
+        _start(ray)
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     if concurrency is None:
@@ -63,6 +64,21 @@ def encode_on_ray(work: Work, shards: Sequence[Shard], concurrency: int | None =
             yield row["done"]
     except ray.exceptions.RayError as error:
         raise InputError(f"Ray stopped: {str(error).strip().splitlines()[0]}; run again to go on") from error
+
+
+def _start(ray: Any) -> None:
+    """Ray gives its own processes 15 s to come up, whatever its settings: they load what they need while the first try fails."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            ray.init(include_dashboard=False, logging_level="error", log_to_driver=False)
+            return
+        except Exception as error:  # Ray raises Exception itself
+            ray.shutdown()
+            if attempt == ATTEMPTS:
+                raise InputError(
+                    f"Ray did not start ({str(error).strip().splitlines()[0]}): run again when this machine is less busy, or "
+                    f"`ray start --head` a cluster and name it in RAY_ADDRESS"
+                ) from error
 
 
 class _Actor:
