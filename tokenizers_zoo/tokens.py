@@ -50,8 +50,8 @@ class Tokens:
         self.codes = _integers("codes", codes)
         if self.codes.ndim != 3:
             raise TokenError(f"codes must be int64 (batch, codebook, position), got shape {tuple(self.codes.shape)}")
-        whole = torch.full((len(self),), self.codes.shape[-1])
-        self.lengths = whole if lengths is None else _integers("lengths", lengths).cpu()
+        full = (len(self),), self.codes.shape[-1]
+        self.lengths = torch.full(*full) if lengths is None else _integers("lengths", lengths).cpu()
         self._check_codes()
         self.text = _captions(text, len(self))
         self._check_conditions()
@@ -78,10 +78,10 @@ class Tokens:
 
     def _is_whole_and_right(self) -> bool:
         """Whether these are whole items on the CPU with codes in range: the usual case, which numpy checks soonest."""
-        if self.codes.device.type != "cpu" or not self.codes.numel() or (self.lengths.numpy() != self.codes.shape[-1]).any():
+        if self.codes.device.type != "cpu" or not self.codes.numel() or {*self.lengths.tolist()} != {self.codes.shape[-1]}:
             return False
-        codes = self.codes.numpy()
-        return codes.min() >= 0 and bool((codes.max(axis=(0, 2)) < self.spec.codebook_sizes).all())
+        codes, sizes = self.codes.numpy().view(np.uint64), self.spec.codebook_sizes  # negative ones are the largest
+        return bool(codes.max() < min(sizes) or (codes.max(axis=(0, 2)) < sizes).all())
 
     def _check_conditions(self) -> None:
         given = [*self.conditions, *(["text"] if self.text else [])]
@@ -101,7 +101,7 @@ class Tokens:
         samples = self.conditions.get("num_samples")
         if samples is None:
             return
-        if samples.ndim != 1 or not _is_integral(samples) or (samples.long() < 0).any():
+        if samples.ndim != 1 or not _is_integral(samples) or min(samples.tolist(), default=0) < 0:
             raise TokenError("condition 'num_samples' must be integers >= 0, one an item; it counts samples")
 
     @property
@@ -255,7 +255,11 @@ def _integers(what: str, value: Any) -> Tensor:
         raise TokenError(f"{what} must be int64 ({error})") from error
     if not isinstance(value, Tensor) or not _is_integral(value):
         raise TokenError(f"{what} must be int64 or other integers, got {value.dtype}; .long() converts a tensor")
-    return value.long()
+    return _long(value)
+
+
+def _long(value: Tensor) -> Tensor:
+    return value if value.dtype == torch.int64 else value.long()
 
 
 def _is_integral(value: Tensor) -> bool:
