@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ImageDecoder, ImageEncoder
-from .conv2d import group_norm
+from .conv2d import by_pixel, group_norm, silu
 from .kl_autoencoder import ResidualConv, SpatialAttention, middle
 
 
@@ -65,11 +65,11 @@ class ConvGridEncoder(ImageEncoder):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> the map before the projection, (B, hidden, grid, grid)."""
-        x = self.conv_in(_resized(2 * images - 1, self.side))
+        x = self.conv_in(by_pixel(_resized(2 * images - 1, self.side)))
         for level, smooth in itertools.zip_longest(self.down, self.downsample):
             x = level(x)
             x = smooth(F.pad(x, (0, 1, 0, 1))) if smooth else x  # right and bottom alone, as published
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+        return self.conv_out(silu(self.norm_out(self.mid(x))))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, grid^2, dim)."""
@@ -107,11 +107,11 @@ class ConvGridDecoder(ImageDecoder):
     def forward(self, latents: Tensor) -> Tensor:
         """(B, grid^2, dim) -> (B, 3, S, S)."""
         x = self.in_proj(latents).transpose(1, 2).unflatten(2, (self.grid, self.grid))
-        x = self.mid(self.conv_in(x))
+        x = self.mid(self.conv_in(by_pixel(x)))
         for level, smooth in itertools.zip_longest(self.up, self.upsample):
             x = level(x)
             x = smooth(F.interpolate(x, scale_factor=2.0, mode="nearest")) if smooth else x
-        return (_resized(self.conv_out(F.silu(self.norm_out(x))), self.image_size) + 1) / 2
+        return (_resized(self.conv_out(silu(self.norm_out(x))), self.image_size) + 1) / 2
 
 
 def _resized(images: Tensor, side: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .attention_projection import AttentionProjection
 from .base import ImageDecoder
-from .conv2d import group_norm
+from .conv2d import by_pixel, group_norm, silu
 from .kl_autoencoder import ResidualConv, SpatialAttention, middle
 
 
@@ -61,11 +61,11 @@ class GridDecoder(ImageDecoder):
         """(B, positions, dim) -> (B, 3, image_size, image_size)."""
         grid = rearrange(self.expand(latents), "b (h w) c -> b c h w", h=self.grid)
         grid = F.interpolate(grid, (self.side, self.side), mode="bilinear")
-        x = self.mid(self.conv_in(self.narrow(grid)))
+        x = self.mid(self.conv_in(self.narrow(by_pixel(grid))))
         for blocks, smooth in itertools.zip_longest(self.up, self.upsample):
             x = blocks(x)
             x = smooth(F.interpolate(x, scale_factor=2.0, mode="nearest")) if smooth else x
-        return (self.conv_out(F.silu(self.norm_out(x))) + 1) / 2
+        return (self.conv_out(silu(self.norm_out(x))) + 1) / 2
 
 
 def _level(widths: Sequence[int], attention: bool) -> nn.Sequential:

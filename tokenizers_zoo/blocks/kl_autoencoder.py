@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..part import Part
 from .base import ImageDecoder, ImageEncoder
-from .conv2d import group_norm
+from .conv2d import by_pixel, group_norm, silu
 
 
 class ResidualConv(nn.Module):
@@ -26,8 +26,8 @@ class ResidualConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H, W)."""
-        y = self.conv1(F.silu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(F.silu(self.norm2(y)))
+        y = self.conv1(silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(silu(self.norm2(y)))
 
 
 class SpatialAttention(nn.Module):
@@ -73,11 +73,11 @@ class KLEncoder(Part):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 2 * dim, h, w)."""
-        x = self.conv_in(F.pixel_unshuffle(2 * images - 1, self.patch_size))
+        x = self.conv_in(by_pixel(F.pixel_unshuffle(2 * images - 1, self.patch_size)))
         for blocks, smooth in itertools.zip_longest(self.down, self.downsample):
             x = blocks(x)
             x = smooth(F.pad(x, (0, 1, 0, 1))) if smooth else x  # right and bottom alone, as published
-        return self.moments(self.conv_out(F.silu(self.norm_out(self.mid(x)))))
+        return self.moments(self.conv_out(silu(self.norm_out(self.mid(x)))))
 
 
 class KLDecoder(Part):
@@ -96,11 +96,11 @@ class KLDecoder(Part):
 
     def forward(self, latents: Tensor) -> Tensor:
         """(B, dim, h, w) -> (B, 3, H, W)."""
-        x = self.mid(self.conv_in(self.latents(latents)))
+        x = self.mid(self.conv_in(self.latents(by_pixel(latents))))
         for blocks, smooth in itertools.zip_longest(self.up, self.upsample):
             x = blocks(x)
             x = smooth(F.interpolate(x, scale_factor=2.0, mode="nearest")) if smooth else x
-        return (F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch_size) + 1) / 2
+        return (F.pixel_shuffle(self.conv_out(silu(self.norm_out(x))), self.patch_size) + 1) / 2
 
 
 class KLAutoencoder(Part):
