@@ -14,6 +14,7 @@ from documents import config, manifest, yaml_text
 from harness import frugally, fuzz
 from hypothesis import strategies as st
 from PIL import Image
+from tables import shard, whole
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.manifest import read_manifest
@@ -54,16 +55,29 @@ def load(folder: Path) -> Call:
     return call
 
 
+def read_corpus(folder: Path) -> Call:
+    pytest.importorskip("pyarrow.parquet")
+
+    def call(content: bytes) -> None:
+        (folder / "x.parquet").write_bytes(content)
+        for row in tz.TokenDataset(folder):
+            _ = row.tokens
+
+    call(whole())  # what is imported once is no example's cost
+    return call
+
+
 # what: strategy, call, examples in the slow run
 CASES: dict[str, tuple[st.SearchStrategy[Any], Callable[[Path], Call], int]] = {
-    "wav": (wav(), hear, 4000),
-    "other audio": (damaged(small_audio()), hear, 3000),
+    "wav": (wav(), hear, 3500),
+    "other audio": (damaged(small_audio()), hear, 2500),
     "png": (png(), see, 3500),
     "other images": (damaged(small_images()), see, 3000),
     "tok": (tok(), lambda folder: of_file(folder, tz.Tokens.load), 2500),
     "config": (config(), load, 1500),
     "yaml": (yaml_text(), lambda folder: of_file(folder, lambda path: tz.create(str(path))), 500),
     "manifest": (manifest(), lambda folder: of_file(folder, lambda path: read_manifest(path, ())), 2000),
+    "shard": (shard(), read_corpus, 1000),
 }
 assert sum(examples for _, _, examples in CASES.values()) == 20_000
 
