@@ -1,17 +1,20 @@
-"""A corpus against single files: `python benchmarks/corpus.py`.
+"""A corpus against single files: `python benchmarks/corpus.py`; with --ray also two of Ray's actors against one.
 
 Clips of 1 to 3 s, cut by seed from tests/data. Overhead: processor time of the local engine for naming and writing shards,
 beside the rest, which is encode_many's. Rows a second: TokenDataset in order, at random and as a shuffled stream,
-each row as Tokens and as codes alone, beside Tokens.load of one .tok file a clip; medians of the rounds.
+each row as Tokens and as codes alone, beside Tokens.load of one .tok file a clip; medians of the rounds. Ray: seconds from
+the first shard to the last, one thread an actor, and whether the shards are those of the local engine; wants a quiet machine.
 """
 
 import argparse
+import os
 import random
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ import torch
 from many import cut
 
 import tokenizers_zoo as tz
-from tokenizers_zoo.corpus import local, plan
+from tokenizers_zoo.cli.verbs import load
+from tokenizers_zoo.corpus import Origin, Work, encode_on_ray, local, plan
 from tokenizers_zoo.manifest import read_manifest
 
 
@@ -29,6 +33,7 @@ def main() -> None:
     parser.add_argument("--name", default="dm-codec-tiny")
     parser.add_argument("--clips", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ray", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     codec = tz.load(args.name)
@@ -37,6 +42,8 @@ def main() -> None:
         cut(work / "clips", args.clips)
         overhead(codec, work, args.rounds)
         reading(codec, work, args.rounds)
+        if args.ray:
+            cluster(args.name, codec, work)
 
 
 def overhead(codec: tz.Tokenizer, work: Path, rounds: int) -> None:
@@ -88,6 +95,28 @@ def reading(codec: tz.Tokenizer, work: Path, rounds: int) -> None:
         print(f"{name}: {len(files) / middle:,.0f} rows a second, {base / middle:.1f} times as many", flush=True)
     sizes = [sum(path.stat().st_size for path in (work / place).rglob("*.*")) for place in ("corpus", "tok")]
     print(f"bytes: corpus {sizes[0]:,}, .tok files {sizes[1]:,}")
+
+
+def cluster(name: str, codec: tz.Tokenizer, work: Path) -> None:
+    """Shards of 20 rows by one of Ray's actors, then by two."""
+    shards = plan(read_manifest(work / "clips", (".wav",)), work, 20)
+    consume(local.encode_shards(codec, shards, work / "expected"))
+    expected, seconds = contents(work / "expected"), []
+    for actors in (1, 2):
+        todo = Work(partial(load, name), work / f"ray-{actors}", Origin.of(codec))
+        times = [time.perf_counter() for _ in encode_on_ray(todo, shards, actors)]
+        seconds.append((times[-1] - times[0]) / (len(times) - 1))
+        same = contents(todo.folder) == expected
+        print(
+            f"Ray, {actors} actors: {20 / seconds[-1]:.1f} rows a second, shards {'as' if same else 'NOT as'} the local engine's"
+        )
+    print(
+        f"two actors: {seconds[0] / seconds[1]:.2f} times one, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs", flush=True
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def clock(run: Callable[[], object]) -> float:

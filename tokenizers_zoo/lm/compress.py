@@ -49,12 +49,14 @@ class AcousticBPE:
     def train(cls, corpus: Iterable[Tokens], pattern: Pattern, size: int, longest: int | None = None) -> "AcousticBPE":
         """Learns merges until there are `size` ids, or no pair is left that occurs twice; longest: codes of one id at most.
 
+        Marks stay alone: an item's end is told by them.
         Raises TokenError for a size that leaves nothing to learn.
         """
         if size <= pattern.end:
             raise TokenError(f"{size} ids leave nothing to learn: the codes alone have {pattern.end}")
         library = _library()
         bpe = library.Tokenizer(library.models.BPE())
+        bpe.pre_tokenizer = library.pre_tokenizers.Split(_written([pattern.mark]), "isolated")
         alphabet = [_written([i]) for i in range(pattern.end)]
         limit = {} if longest is None else {"max_token_length": longest + 1}  # of the library, one more than it makes
         trainer = library.trainers.BpeTrainer(

@@ -3,7 +3,7 @@
 0 .. text - 1                     the text tokenizer's
 text .. text + 3                  <|zoo:pad|> <|zoo:mask|> <|zoo:begin|> <|zoo:end|>
 3 for each part                   <|speech:begin|> <|speech:end|> and <|speech:mark|>, the mark of its pattern
-then the codes of each part       arithmetic: nothing is added to the text tokenizer for them
+then the codes of each part       arithmetic: nothing is added to the text tokenizer for them; after its codes those of its pairs
 """
 
 import json
@@ -22,6 +22,7 @@ from ..spec import TokenSpec, is_integer
 from ..tokenizer import Tokenizer
 from ..tokens import Tokens
 from . import patterns
+from .compress import AcousticBPE
 from .embedding import enlarge, lane_vectors
 from .patterns import Flatten, Pattern
 
@@ -42,12 +43,16 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """A tokenizer's share of a vocabulary: `begin`, `end` and `mark` are its markers, its codes start at `base`."""
+    """A tokenizer's share of a vocabulary: `begin`, `end` and `mark` are its markers, its codes start at `base`.
+
+    pairs: what makes several codes one id; those come after the codes.
+    """
 
     name: str
     pattern: Pattern
     begin: int
     base: int
+    pairs: AcousticBPE | None = None
 
     @property
     def end(self) -> int:
@@ -59,13 +64,38 @@ class Part:
         """The pattern's mark."""
         return self.begin + 2
 
+    @property
+    def joined(self) -> Sequence[tuple[int, ...]]:
+        """The codes that each id of several stands for; their ids are the last of the part's."""
+        return self.pairs.meanings[self.pattern.end :] if self.pairs else ()
+
+    @property
+    def size(self) -> int:
+        """Ids from `base` on."""
+        return self.pattern.mark + len(self.joined)
+
+    def write(self, tokens: Tokens) -> Tensor:
+        """The ids of one item, int64 (S,), without its markers."""
+        if self.pairs is None:
+            return self.place(self.pattern.apply(tokens).ids.flatten().cpu())
+        (ids,) = self.pairs.encode(tokens)
+        return (ids + self.base - (ids > self.pattern.mark).long()).masked_fill(ids == self.pattern.mark, self.mark)
+
+    def read(self, ids: Tensor, **conditions: Any) -> Tokens:
+        """The reverse, also of ids that were cut. Raises TokenError for ids that no tokens have."""
+        if self.pairs is None:
+            return self.pattern.invert(self.local(ids)[None], **conditions)
+        local = (ids - self.base).where((ids >= self.base) & (ids < self.base + self.size), -1)
+        local = (local + (local >= self.pattern.mark).long()).masked_fill(ids == self.mark, self.pattern.mark)
+        return self.pairs.decode([local], **conditions)
+
     def place(self, local: Tensor) -> Tensor:
         """Ids of the pattern -> ids of the vocabulary."""
         coded = local < self.pattern.mark
         return (local + self.base).where(coded, torch.where(local == self.pattern.mark, self.mark, self.end))
 
     def local(self, ids: Tensor) -> Tensor:
-        """The reverse; -1 for ids of others."""
+        """The reverse; -1 for ids of others, and for those of pairs."""
         codes = (ids - self.base).where((ids >= self.base) & (ids < self.base + self.pattern.mark), -1)
         return codes.masked_fill(ids == self.mark, self.pattern.mark).masked_fill(ids == self.end, self.pattern.end)
 
@@ -74,13 +104,14 @@ class Vocabulary:
     """Ids of text, special tokens and codes.
 
     text: size of the text tokenizer, len(tokenizer); 0 without text. parts: by name, the pattern in which a tokenizer's codes are
-    written; a TokenSpec stands for Flatten of it. named: code tokens get names, <|speech:LANE:WORD|>, in the text tokenizer, at
-    most 8,192 of them, as some serving programs want.
+    written; a TokenSpec stands for Flatten of it, an AcousticBPE for its pattern with pairs of codes as ids. named: code tokens
+    get names, <|speech:LANE:WORD|> and <|speech:pair:N|>, in the text tokenizer, at most 8,192 of them, as some serving programs
+    want.
 
     Attributes: pad, mask, begin, end (ids), parts, size. Raises TokenError for names or sizes that cannot be.
     """
 
-    def __init__(self, text: int, parts: Mapping[str, Pattern | TokenSpec], named: bool = False):
+    def __init__(self, text: int, parts: Mapping[str, Pattern | TokenSpec | AcousticBPE], named: bool = False):
         if not is_integer(text) or text < 0 or not parts:
             raise TokenError(f"a vocabulary needs the size of the text tokenizer, len(tokenizer), and parts; got {short(text)}")
         if bad := [name for name in parts if not isinstance(name, str) or not name.isidentifier() or name in ("text", "zoo")]:
@@ -91,9 +122,13 @@ class Vocabulary:
         marker = self.end + 1
         self.size = marker + len(MARKERS) * len(parts)
         for name, given in parts.items():
-            pattern = given if isinstance(given, Pattern) else Flatten(given)
-            self.parts[name] = Part(name, pattern, marker, self.size)
-            marker, self.size = marker + len(MARKERS), self.size + pattern.alphabet.size
+            pairs = given if isinstance(given, AcousticBPE) else None
+            source = given.pattern if isinstance(given, AcousticBPE) else given
+            pattern = source if isinstance(source, Pattern) else Flatten(source)
+            part = self.parts[name] = Part(name, pattern, marker, self.size, pairs)
+            if any(pattern.mark in codes for codes in part.joined):
+                raise TokenError(f"the pairs of {name} join codes with marks, of which an item's end is told; train them anew")
+            marker, self.size = marker + len(MARKERS), self.size + part.size
         if named and self.size - marker > NAMED:
             raise TokenError(f"{self.size - marker} codes are too many to be named, {NAMED} at most; leave named out")
 
@@ -108,6 +143,7 @@ class Vocabulary:
             alphabet = part.pattern.alphabet
             lanes = [("", alphabet.size)] if alphabet.shared else [(f"{i}:", size) for i, size in enumerate(alphabet.sizes)]
             yield from (f"<|{name}:{lane}{word}|>" for lane, size in lanes for word in range(size))
+            yield from (f"<|{name}:pair:{i}|>" for i in range(len(part.joined)))
 
     def sequence(self, pieces: Sequence[Sequence[int] | Tensor | Tokens], learn: Collection[str] | None = None) -> Example:
         """`begin`, the pieces in their order, `end`, with labels.
@@ -141,9 +177,8 @@ class Vocabulary:
             if len(piece) != 1:
                 raise TokenError(f"a piece is one item, got Tokens of {len(piece)}; *tokens gives them one by one")
             part = self._of(piece)
-            ids = part.place(part.pattern.apply(piece).ids.flatten().cpu())
             yield torch.tensor([part.begin]), "text" in learn
-            yield torch.cat([ids, torch.tensor([part.end])]), part.name in learn
+            yield torch.cat([part.write(piece), torch.tensor([part.end])]), part.name in learn
 
     def _text(self, piece: Any) -> Tensor:
         if isinstance(piece, str):
@@ -192,8 +227,7 @@ class Vocabulary:
             part = begins[int(rest[start])]
             ends = (rest[start + 1 :] == part.end).nonzero()
             stop = start + 1 + (int(ends[0]) if len(ends) else len(rest))
-            inner = part.local(rest[start + 1 : stop])
-            pieces.append(part.pattern.invert(inner[None], **next(beside, {})))
+            pieces.append(part.read(rest[start + 1 : stop], **next(beside, {})))
             rest, openings = rest[stop + 1 :], openings[stop + 1 :]
         if next(beside, None) is not None:
             raise TokenError(f"conditions are given for {len(conditions)} parts, these ids have fewer")
@@ -214,8 +248,8 @@ class Vocabulary:
         """Gives a Hugging Face tokenizer the named tokens, and a causal model rows for all ids. Both are changed in place.
 
         tokenizer: None where there is no text. codecs: by part, the tokenizer whose codebook vectors the new rows follow; rows of
-        the others are random. Old rows stay as they are, and all where both have been given theirs before. Raises TokenError for
-        a tokenizer of another size.
+        the others, and of pairs, are random. Old rows stay as they are, and all where both have been given theirs before. Raises
+        TokenError for a tokenizer of another size.
         """
         if tokenizer is not None:
             names, known = self.names, len(tokenizer)
@@ -238,6 +272,8 @@ class Vocabulary:
     def save(self, folder: str | Path) -> None:
         """Writes token_vocabulary.json, whole or not at all; beside what tokenizer.save_pretrained(folder) writes."""
         parts = {name: patterns.to_json(part.pattern) for name, part in self.parts.items()}
+        for name, part in self.parts.items():
+            parts[name] |= {"merges": part.pairs.merges} if part.pairs else {}
         data = {"format": FORMAT, "text": self.text, "named": self.named, "size": self.size, "parts": parts}
         with atomic_path(Path(folder) / FILE) as temporary:
             temporary.write_text(json.dumps(data, indent=1))
@@ -250,7 +286,9 @@ class Vocabulary:
             data = json.loads(path.read_text())
             if data["format"] != FORMAT:
                 raise TokenError(f"format {data['format']} is not {FORMAT}; if a newer version wrote it, upgrade tokenizers-zoo")
-            parts = {name: patterns.from_json(part) for name, part in data["parts"].items()}
+            parts: dict[str, Any] = {name: patterns.from_json(part) for name, part in data["parts"].items()}
+            pairs = {name: part["merges"] for name, part in data["parts"].items() if "merges" in part}
+            parts |= {name: AcousticBPE(parts[name], merges) for name, merges in pairs.items()}
             vocabulary = cls(data["text"], parts, data["named"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise TokenError(f"{path} is not a vocabulary ({error})") from error
