@@ -30,6 +30,7 @@ FORMAT, ENTRY = 1, b"tokenizers_zoo"
 GROUP = 128  # rows that are read at once
 COLUMNS = ("key", "text", "texts", "speaker", "split", "label", "length", "codes")
 MOST = 2**31 - 1  # codes in a shard: Arrow counts a list's values in 32 bits
+ROOM, RAGGED = 1 << 24, 64  # values, or bytes, of a column at a time: at most so many, or so many times the bytes that it takes
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def read_head(path: Path) -> Head:
         raise InputError(f"{path} is not a whole Parquet file ({error}); remove it and tokenize again") from error
     try:
         about = json.loads(metadata[ENTRY])
+        if not isinstance(about["failed"], list) or not all(_is_pair(entry) for entry in about["failed"]):
+            raise ValueError("`failed` lists no keys and reasons")
         if about["format"] != FORMAT:
             raise InputError(f"{path} has format {about['format']}, this version knows {FORMAT}; upgrade tokenizers-zoo")
         origin = about["origin"]
@@ -106,23 +109,62 @@ def read_head(path: Path) -> Head:
 
 
 def read_rows(path: Path, group: int) -> Mapping[str, Any]:
-    """The columns of one row group: lists of words, `codes` as int arrays (K, T), conditions as arrays with one entry a row."""
+    """The columns of one row group: lists of words, `codes` as int arrays (K, T), conditions as arrays with one entry a row.
+
+    Raises InputError for a file that is damaged or holds something else.
+    """
     arrow, parquet = package("pyarrow", "corpus"), package("pyarrow.parquet", "corpus")
     try:
         with parquet.ParquetFile(path) as file:
+            _check_room(file.metadata.row_group(group))
             table = file.read_row_group(group, use_threads=False)
-    except (arrow.ArrowException, OSError) as error:
+        return _columns(table, arrow.types)
+    except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         raise InputError(f"{path} is damaged ({error}); remove it and tokenize again") from error
+
+
+def _is_pair(entry: object) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and all(isinstance(word, str) for word in entry)
+
+
+def _check_room(group: Any) -> None:
+    """Raises ValueError for a few bytes that say they are many."""
+    for column in (group.column(i) for i in range(group.num_columns)):
+        sizes = (column.num_values, ROOM), (column.total_uncompressed_size, ROOM // max(1, group.num_rows))
+        if wrong := [size for size, room in sizes if size > max(room, RAGGED * column.total_compressed_size)]:
+            raise ValueError(f"{column.total_compressed_size} bytes of {column.path_in_schema} would become {wrong[0]}")
+
+
+def _columns(table: Any, types: Any) -> dict[str, Any]:
+    if wrong := [name for name in COLUMNS if table.column_names.count(name) != 1]:
+        raise ValueError(f"it has no column {wrong[0]!r}, or several")
     columns: dict[str, Any] = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
+        if column.null_count:
+            raise ValueError(f"values of {name!r} are missing")
         if name == "codes":
-            columns[name] = _matrices(column)
+            columns[name] = _matrices(column, table["length"].to_numpy())
         elif name in COLUMNS:
             columns[name] = column.to_pylist()
         else:
-            columns[name] = np.array(column.to_pylist(), _numpy_type(column.type).to_pandas_dtype())
+            columns[name] = _numbers(name, column, types)
+    words = [name for name in COLUMNS if name not in ("texts", "length", "codes")]
+    if not all(isinstance(word, str) for name in words for word in columns[name]):
+        raise ValueError(f"{', '.join(words)} must be strings")
+    if not all(isinstance(word, str) for texts in columns["texts"] for word in texts):
+        raise ValueError("texts must be lists of strings")
     return columns
+
+
+def _numbers(name: str, column: Any, types: Any) -> np.ndarray[Any, Any]:
+    """A condition, one entry a row."""
+    kind = column.type
+    while types.is_list(kind):
+        kind = kind.value_type
+    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+        raise ValueError(f"{name!r} must be numbers, not {kind}")
+    return np.array(column.to_pylist(), kind.to_pandas_dtype())
 
 
 def _lists(tokens: Sequence[Tokens], arrow: Any) -> Any:
@@ -142,11 +184,14 @@ def _offsets(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
 
 
-def _matrices(column: Any) -> list[np.ndarray[Any, Any]]:
-    """The reverse of `_lists`, without a copy."""
+def _matrices(column: Any, lengths: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """The reverse of `_lists`, without a copy. Raises ValueError for codebooks that are not as long as their row says."""
     inner = column.values
-    books, starts = np.diff(column.offsets.to_numpy()), inner.offsets.to_numpy()[column.offsets.to_numpy()]
-    values = inner.values.to_numpy()
+    ends, bounds = column.offsets.to_numpy(), inner.offsets.to_numpy()
+    books, values = np.diff(ends), inner.values.to_numpy()
+    if values.dtype.kind != "u" or (books < 1).any() or not np.array_equal(np.diff(bounds), np.repeat(lengths, books)):
+        raise ValueError("its codes are no unsigned integers, a list a codebook with `length` of them each")
+    starts = bounds[ends]
     return [values[a:b].reshape(k, -1) for k, a, b in zip(books, starts[:-1], starts[1:], strict=True)]
 
 
@@ -159,9 +204,3 @@ def _condition(name: str, tokens: Sequence[Tokens], arrow: Any) -> Any:
     for _ in range(values.ndim - 1):
         kind = arrow.list_(kind)
     return arrow.array(values.tolist(), kind)
-
-
-def _numpy_type(kind: Any) -> Any:
-    while hasattr(kind, "value_type"):
-        kind = kind.value_type
-    return kind
