@@ -66,7 +66,9 @@ def train(model: LlamaForCausalLM, sets: Mapping[str, Subset], collate: Any, fol
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
 
 
-def speak(model: LlamaForCausalLM, vocabulary: Vocabulary, prompts: list[torch.Tensor], temperature: float) -> Iterable[tz.Tokens]:
+def speak(
+    model: LlamaForCausalLM, vocabulary: Vocabulary, prompts: list[torch.Tensor], temperature: float
+) -> Iterable[tz.Tokens]:
     """A sample of each prompt, drawn among all ids that the grammar allows."""
     model.eval()
     grammar = Grammar(vocabulary, most=LONGEST)
