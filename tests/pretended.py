@@ -58,6 +58,7 @@ class StandIn(nn.Module):
 
     def __init__(self, lstm: nn.LSTM):
         super().__init__()
+        self.bidirectional = lstm.bidirectional
         self.map = nn.Linear(lstm.input_size, lstm.hidden_size * (1 + lstm.bidirectional))
 
     def forward(self, series: Tensor) -> tuple[Tensor, None]:

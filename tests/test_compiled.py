@@ -13,7 +13,7 @@ import tokenizers_zoo as tz
 from tokenizers_zoo import ready
 from tokenizers_zoo.streaming import decode_chunk, encode_chunk
 
-NAMES = ["dm-codec-tiny", "lm-spt-tiny", "titok-tiny", "instella-tiny", "textok-tiny", "tokenbridge-tiny"]
+NAMES = ["dm-codec-tiny", "lm-spt-tiny", "titok-tiny", "instella-tiny", "textok-tiny"]
 
 
 @pytest.fixture(autouse=True)

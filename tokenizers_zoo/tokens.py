@@ -101,7 +101,7 @@ class Tokens:
         samples = self.conditions.get("num_samples")
         if samples is None:
             return
-        if samples.ndim != 1 or not _is_integral(samples) or min(samples.tolist(), default=0) < 0:
+        if samples.ndim != 1 or not _is_integral(samples) or (samples.numel() and int(samples.min()) < 0):
             raise TokenError("condition 'num_samples' must be integers >= 0, one an item; it counts samples")
 
     @property
