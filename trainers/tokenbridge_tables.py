@@ -40,6 +40,7 @@ def main() -> None:
     args = parser.parse_args()
     tokenizer, base = tz.load(args.tokenizer), tz.load(args.tokenizer)
     assert isinstance(tokenizer, tz.ImageTokenizer)
+    shipped = args.tokenizer in tz.list_tokenizers() and is_embedded(args.tokenizer)
     rows = of_split(read_manifest(args.data, SUFFIXES["image"]), args.split)
     latents = latents_of(tokenizer, [row.path for row in rows[:: max(1, len(rows) // args.photos)]][: args.photos])
     each = ", ".join(f"{deviation:.3f}" for deviation in latents.std((0, 1)))
@@ -51,7 +52,7 @@ def main() -> None:
         for kind, table in (("", DimensionWiseQuantizer(dim, levels, scale=scale)), (" fitted", fitted)):
             tokenizer.replace(table).name = f"{base.name}{kind}, {levels} levels"
             folder = args.output / f"{kind.strip() or 'published'}-{levels}"
-            tokenizer.save_pretrained(folder, weights_of=base if is_embedded(base.name) else None)
+            tokenizer.save_pretrained(folder, weights_of=base if shipped else None)
             print(folder)
 
 
