@@ -73,7 +73,7 @@ class Bench:
             if way == "compiled" and batch > 1:
                 continue
             try:
-                found[way] = tz.load(subject.source, **how)
+                found[way] = tz.load(subject.source, **how).requires_grad_(False)  # the counter of operations wants it
             except ValueError as error:
                 self.left_out[f"{way} {subject.name}"] = str(error)
         return found
