@@ -50,8 +50,7 @@ class Tokens:
         self.codes = _integers("codes", codes)
         if self.codes.ndim != 3:
             raise TokenError(f"codes must be int64 (batch, codebook, position), got shape {tuple(self.codes.shape)}")
-        full = (len(self),), self.codes.shape[-1]
-        self.lengths = torch.full(*full) if lengths is None else _integers("lengths", lengths).cpu()
+        self.lengths = torch.full((len(self),), self.codes.shape[-1]) if lengths is None else _integers("lengths", lengths).cpu()
         self._check_codes()
         self.text = _captions(text, len(self))
         self._check_conditions()
@@ -255,10 +254,6 @@ def _integers(what: str, value: Any) -> Tensor:
         raise TokenError(f"{what} must be int64 ({error})") from error
     if not isinstance(value, Tensor) or not _is_integral(value):
         raise TokenError(f"{what} must be int64 or other integers, got {value.dtype}; .long() converts a tensor")
-    return _long(value)
-
-
-def _long(value: Tensor) -> Tensor:
     return value if value.dtype == torch.int64 else value.long()
 
 
