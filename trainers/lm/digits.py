@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from llama import train, written
 from torch.utils.data import Subset
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.corpus import TokenRow
-from tokenizers_zoo.lm import Delay, Grammar, Vocabulary
+from tokenizers_zoo.lm import Delay, Vocabulary
 
 SIZES = {
     "hidden_size": 192,
@@ -34,7 +35,7 @@ SIZES = {
     "num_attention_heads": 4,
     "max_position_embeddings": 512,
 }
-LONGEST, TOGETHER = 40, 60  # frames of a sample, 1.6 s; samples at a time
+LONGEST = 40  # frames of a sample, 1.6 s
 
 Said = tuple[str, str, tz.Tokens]  # a digit, by whom, and how it sounds
 
@@ -43,40 +44,6 @@ def example(row: TokenRow, vocabulary: Vocabulary, ids: Mapping[str, int]) -> An
     """The digit and the speaker, then how it sounds."""
     books = len(vocabulary.parts["speech"].pattern.spec.roles)
     return vocabulary.sequence([[ids[row.text], ids[row.speaker]], row.tokens.codebooks(books)])
-
-
-def train(model: LlamaForCausalLM, sets: Mapping[str, Subset], collate: Any, folder: Path, steps: int, batch: int) -> None:
-    """Up to so many steps in all, from the last checkpoint on."""
-    how = TrainingArguments(
-        str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=batch,
-        learning_rate=2e-3,
-        lr_scheduler_type="cosine",
-        warmup_steps=50,
-        weight_decay=0.1,
-        logging_steps=20,
-        eval_strategy="steps",
-        eval_steps=200,
-        save_steps=200,
-        save_total_limit=1,
-        report_to=[],
-    )
-    trainer = Trainer(model, how, train_dataset=sets["train"], eval_dataset=sets["test"], data_collator=collate)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
-
-
-def speak(
-    model: LlamaForCausalLM, vocabulary: Vocabulary, prompts: list[torch.Tensor], temperature: float
-) -> Iterable[tz.Tokens]:
-    """A sample of each prompt, drawn among all ids that the grammar allows."""
-    model.eval()
-    grammar = Grammar(vocabulary, most=LONGEST)
-    how = {"do_sample": True, "top_k": 0, "temperature": temperature, "pad_token_id": vocabulary.pad}
-    how |= {"eos_token_id": vocabulary.parts["speech"].end, "max_new_tokens": grammar.ids("speech")}
-    for start in range(0, len(prompts), TOGETHER):
-        for row in model.generate(torch.cat(prompts[start : start + TOGETHER]), logits_processor=[grammar], **how):
-            yield vocabulary.split(row)[-1]
 
 
 def write(folder: Path, name: str, codec: tz.Tokenizer, said: Iterable[Said]) -> None:
@@ -112,7 +79,7 @@ def main() -> None:
         pairs = sorted({(row.text, row.speaker) for row in rows})
         pairs = [pairs[n % len(pairs)] for n in range(args.samples)]
         prompts = [vocabulary.prompt([[ids[digit], ids[speaker]]], "speech") for digit, speaker in pairs]
-        said = list(speak(model, vocabulary, prompts, args.temperature))
+        said = list(written(model, vocabulary, "speech", prompts, LONGEST, top_k=0, temperature=args.temperature))
         print(f"{sum(int(tokens.lengths[0]) > 0 for tokens in said)} of {len(said)} decode")
         write(args.output, "said", codec, ((*pair, tokens) for pair, tokens in zip(pairs, said, strict=True)))
         real = [row for row in rows if row.split == "test"]
@@ -125,7 +92,22 @@ def main() -> None:
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {vocabulary.size} ids")
     corpus.transform = partial(example, vocabulary=vocabulary, ids=ids)
     sets = {name: Subset(corpus, [i for i, row in enumerate(rows) if row.split == name]) for name in ("train", "test")}
-    train(model, sets, vocabulary.collate, args.output, args.steps, args.batch)
+    how = TrainingArguments(
+        str(args.output),
+        max_steps=args.steps,
+        per_device_train_batch_size=args.batch,
+        learning_rate=2e-3,
+        lr_scheduler_type="cosine",
+        warmup_steps=50,
+        weight_decay=0.1,
+        logging_steps=20,
+        eval_strategy="steps",
+        eval_steps=200,
+        save_steps=200,
+        save_total_limit=1,
+        report_to=[],
+    )
+    train(model, how, vocabulary.collate, sets["train"], sets["test"])
 
 
 if __name__ == "__main__":

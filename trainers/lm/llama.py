@@ -10,7 +10,7 @@ needs: tokenizers-zoo[train,corpus] and accelerate
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,34 +41,32 @@ def example(row: TokenRow, vocabulary: Vocabulary, ids: Mapping[Pair, list[int]]
     return vocabulary.sequence([ids[row.text, row.speaker], row.tokens])
 
 
-def train(model: LlamaForCausalLM, corpus: tz.TokenDataset, vocabulary: Vocabulary, folder: Path, steps: int, batch: int) -> None:
-    """Up to so many steps in all, from the last checkpoint on."""
-    how = TrainingArguments(
-        str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=batch,
-        learning_rate=1e-3,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=20,
-        logging_steps=20,
-        save_steps=100,
-        report_to=[],
-    )
-    trainer = Trainer(model, how, train_dataset=corpus, data_collator=vocabulary.collate)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
+def train(model: LlamaForCausalLM, how: TrainingArguments, collate: Any, rows: Any, test: Any = None) -> None:
+    """Up to `how.max_steps` steps in all, from the last checkpoint on. rows, test: datasets that `collate` makes batches of."""
+    trainer = Trainer(model, how, train_dataset=rows, eval_dataset=test, data_collator=collate)
+    begun = get_last_checkpoint(how.output_dir) if Path(how.output_dir).exists() else None
+    trainer.train(resume_from_checkpoint=begun)
 
 
-def speak(model: LlamaForCausalLM, vocabulary: Vocabulary, prompts: list[torch.Tensor]) -> int:
-    """How many of the samples decode."""
+def written(
+    model: LlamaForCausalLM,
+    vocabulary: Vocabulary,
+    part: str,
+    prompts: Sequence[torch.Tensor],
+    longest: int | None = None,
+    **how: Any,
+) -> Iterator[Any]:
+    """What the model draws after each prompt (1, S) under the grammar: tokens of one item, if they decode.
+
+    longest: positions of an item, where it has no number of its own. how: options of `generate`.
+    """
     model.eval()
-    grammar, whole = Grammar(vocabulary, most=LONGEST), 0
-    how = {"do_sample": True, "eos_token_id": vocabulary.parts["speech"].end, "pad_token_id": vocabulary.pad}
-    how |= {"logits_processor": [grammar], "max_new_tokens": grammar.ids("speech")}
+    grammar = Grammar(vocabulary) if longest is None else Grammar(vocabulary, most=longest)
+    how |= {"do_sample": True, "eos_token_id": vocabulary.parts[part].end, "pad_token_id": vocabulary.pad}
+    how |= {"logits_processor": [grammar], "max_new_tokens": grammar.ids(part)}
     for start in range(0, len(prompts), TOGETHER):
         for row in model.generate(torch.cat(prompts[start : start + TOGETHER]), **how):
-            tokens = vocabulary.split(row)[-1]
-            whole += isinstance(tokens, tz.Tokens) and int(tokens.lengths[0]) > 0
-    return whole
+            yield vocabulary.split(row)[-1]
 
 
 def main() -> None:
@@ -90,10 +88,23 @@ def main() -> None:
     model = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary.size, tie_word_embeddings=True, **SIZES))
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {vocabulary.size} ids")
     if not args.samples:
-        return train(model, corpus, vocabulary, args.output, args.steps, args.batch)
+        how = TrainingArguments(
+            str(args.output),
+            max_steps=args.steps,
+            per_device_train_batch_size=args.batch,
+            learning_rate=1e-3,
+            lr_scheduler_type="constant_with_warmup",
+            warmup_steps=20,
+            logging_steps=20,
+            save_steps=100,
+            report_to=[],
+        )
+        return train(model, how, vocabulary.collate, corpus)
     model = LlamaForCausalLM.from_pretrained(get_last_checkpoint(str(args.output)))
     prompts = [vocabulary.prompt([ids[pairs[n % len(pairs)]]], "speech") for n in range(args.samples)]
-    print(f"{speak(model, vocabulary, prompts)} of {args.samples} decode")
+    said = written(model, vocabulary, "speech", prompts, LONGEST)
+    whole = sum(isinstance(tokens, tz.Tokens) and int(tokens.lengths[0]) > 0 for tokens in said)
+    print(f"{whole} of {args.samples} decode")
 
 
 if __name__ == "__main__":

@@ -17,56 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from llama import train, written
 from torch import Tensor
 from torch.utils.data import Subset
 from torchvision.utils import save_image
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 import tokenizers_zoo as tz
 from tokenizers_zoo.corpus import TokenRow
 from tokenizers_zoo.eval.distribution import FrechetDistance
-from tokenizers_zoo.lm import Flatten, Grammar, Vocabulary
+from tokenizers_zoo.lm import Flatten, Vocabulary
 
 SIZES = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 6}
-TOGETHER = 100  # samples at a time
+TOGETHER = 100  # photos that are decoded at a time
 
 
 def example(row: TokenRow, vocabulary: Vocabulary, classes: Mapping[str, int]) -> Any:
     """A class, then its photo."""
     return vocabulary.sequence([[classes[row.label]], row.tokens])
-
-
-def train(model: LlamaForCausalLM, photos: Any, vocabulary: Vocabulary, folder: Path, steps: int, batch: int) -> None:
-    """Up to so many steps in all, from the last checkpoint on."""
-    how = TrainingArguments(
-        str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=batch,
-        learning_rate=2e-3,
-        adam_beta2=0.95,
-        weight_decay=0.05,
-        lr_scheduler_type="cosine",
-        warmup_steps=100,
-        logging_steps=50,
-        save_steps=200,
-        save_total_limit=2,
-        report_to=[],
-    )
-    trainer = Trainer(model, how, train_dataset=photos, data_collator=vocabulary.collate)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
-
-
-def drawn(model: LlamaForCausalLM, vocabulary: Vocabulary, labels: Tensor) -> Tensor:
-    """Codes (N, K, T) of photos of these classes, sampled under the grammar."""
-    model.eval()
-    grammar, found = Grammar(vocabulary), []
-    how = {"do_sample": True, "top_k": 0, "eos_token_id": vocabulary.parts["image"].end, "pad_token_id": vocabulary.pad}
-    how |= {"logits_processor": [grammar], "max_new_tokens": grammar.ids("image")}
-    for some in labels.split(TOGETHER):
-        prompts = torch.cat([vocabulary.prompt([[label]], "image") for label in some.tolist()])
-        found += [vocabulary.split(row)[-1].codes for row in model.generate(prompts, **how)]
-    return torch.cat(found)
 
 
 def unigram(codes: Tensor, count: int) -> Tensor:
@@ -129,15 +98,30 @@ def main() -> None:
         model = LlamaForCausalLM(LlamaConfig(vocab_size=len(classes), tie_word_embeddings=True, **SIZES))
         vocabulary.add_to(None, model, {"image": codec})
         print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {vocabulary.size} ids, {len(parts['train'])} photos")
-        return train(model, Subset(corpus, parts["train"]), vocabulary, args.output, args.steps, args.batch)
+        how = TrainingArguments(
+            str(args.output),
+            max_steps=args.steps,
+            per_device_train_batch_size=args.batch,
+            learning_rate=2e-3,
+            adam_beta2=0.95,
+            weight_decay=0.05,
+            lr_scheduler_type="cosine",
+            warmup_steps=100,
+            logging_steps=50,
+            save_steps=200,
+            save_total_limit=2,
+            report_to=[],
+        )
+        return train(model, how, vocabulary.collate, Subset(corpus, parts["train"]))
     codes = torch.cat([corpus[i].tokens.codes for i in parts["train"]])
     held = torch.randperm(len(parts["valid"]))[: 2 * args.samples].tolist()
     real, others = torch.cat([corpus[parts["valid"][i]].tokens.codes for i in held]).split(args.samples)
-    labels = torch.tensor([classes[rows[parts["valid"][i]][1]] for i in held[: args.samples]])
+    labels = [classes[rows[parts["valid"][i]][1]] for i in held[: args.samples]]
+    prompts = [vocabulary.prompt([[label]], "image") for label in labels]
     model = LlamaForCausalLM.from_pretrained(get_last_checkpoint(str(args.output)))
     sources: dict[str, Callable[[], Tensor]] = {
         "other real photos": lambda: others,
-        "the model": lambda: drawn(model, vocabulary, labels),
+        "the model": lambda: torch.cat([photo.codes for photo in written(model, vocabulary, "image", prompts, top_k=0)]),
         "bigram": lambda: bigram(codes, args.samples),
         "unigram": lambda: unigram(codes, args.samples),
     }
