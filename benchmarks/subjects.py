@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import tokenizers_zoo as tz
+from tokenizers_zoo import zoo
 from tokenizers_zoo.media import as_audio, as_images
 from tokenizers_zoo.models.dm_codec import DMCodec
 from tokenizers_zoo.models.titok import TiTok
 from tokenizers_zoo.official import load_official
 from tokenizers_zoo.quantizers import ResidualQuantizer
-from tokenizers_zoo.weights import fold_weight_norm
+from tokenizers_zoo.weights import fold_weight_norm, is_embedded
 
-EMBEDDED = ("dm-codec-tiny", "lm-spt-tiny", "titok-tiny", "textok-tiny", "instella-tiny")
+EMBEDDED = [name for name in tz.list_tokenizers() if is_embedded(name) and zoo.assembly(name)["init_args"].get("quantizer")]
 DATA = Path(__file__).parents[1] / "tests" / "data"
 SPEECHTOKENIZER = {  # the published configuration
     "n_filters": 64,
